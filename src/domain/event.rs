@@ -1,0 +1,57 @@
+//! What a user did, and the bounded memory of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::ItemNumber;
+
+/// What kind of interaction an event is. Its number is its row in the network's event-kind embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The item was shown in detail.
+    #[default]
+    View = 0,
+    /// The item was clicked.
+    Click = 1,
+    /// The item was put into the cart.
+    Cart = 2,
+    /// The item was bought.
+    Purchase = 3,
+    /// The user asked not to see the item again.
+    Hide = 4,
+    /// The user rated the item; the value is the rating.
+    Rating = 5,
+}
+
+impl EventKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [EventKind; 6] =
+        [EventKind::View, EventKind::Click, EventKind::Cart, EventKind::Purchase, EventKind::Hide, EventKind::Rating];
+}
+
+/// One thing that one user did, as the outside tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The owner's item id; it need not be known to the bundle.
+    pub item_id: String,
+    /// What was done.
+    pub kind: EventKind,
+    /// Unix time in seconds.
+    pub time: i64,
+    /// Rating or amount, finite.
+    pub value: Option<f32>,
+}
+
+/// One event of a history, resolved to the items of one bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The item, by its dense number.
+    pub item: ItemNumber,
+    /// What was done.
+    pub kind: EventKind,
+    /// Unix time in seconds.
+    pub time: i64,
+}
+
+/// A user's recent events that the bundle knows, oldest first.
+pub type History = Vec<HistoryEntry>;

@@ -1,0 +1,65 @@
+//! Why a request got no answer. Each kind becomes one gRPC status at the edge.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// One wrong field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path, as in `history[3].value`.
+    pub field: String,
+    /// What it held and what was expected.
+    pub description: String,
+}
+
+impl Violation {
+    /// A violation of `field`.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// Where a request was found to be past its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lateness {
+    /// Before it entered the queue.
+    Enqueue,
+    /// When it was taken out of the queue.
+    Dequeue,
+    /// Between two decoding steps.
+    Step,
+    /// While its caller waited for the answer.
+    Answer,
+}
+
+/// Why a request got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// Fields are wrong; every one of them is named.
+    #[error("{} invalid field(s)", .0.len())]
+    Invalid(Vec<Violation>),
+    /// No such variant is loaded.
+    #[error("unknown variant {0:?}")]
+    UnknownVariant(String),
+    /// The backlog cannot be worked off before the deadline.
+    #[error("overloaded, retry in {retry_after:?}")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The deadline passed.
+    #[error("deadline passed ({0:?})")]
+    Late(Lateness),
+    /// Not warm yet, or draining.
+    #[error("not ready: {reason}")]
+    NotReady {
+        /// Which of the two.
+        reason: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Ours. The cause goes to the log under an id; the caller gets the id.
+    #[error("internal: {0}")]
+    Internal(String),
+}

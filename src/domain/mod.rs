@@ -1,0 +1,15 @@
+//! The words that every room shares. No runtime, no wire format, no tensors.
+
+mod code;
+mod event;
+mod failure;
+mod item;
+mod path;
+mod request;
+
+pub use code::{Code, CodeShape, CodeTable, Token};
+pub use event::{Event, EventKind, History, HistoryEntry};
+pub use failure::{Failure, Lateness, Violation};
+pub use item::{Item, ItemNumber};
+pub use path::{Belief, Path, Step};
+pub use request::{DecodeOverrides, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage};

@@ -1,0 +1,39 @@
+//! REG4Rec: an online recommendation service that writes a token path for the user's next item, and its trainer.
+//!
+//! The map of the house, in the order data flows:
+//!
+//! | room | what happens there |
+//! |---|---|
+//! | [`domain`] | the words: item, token, code, event, history, path, failure |
+//! | [`wire`] | bytes to words and back; every field checked |
+//! | [`history`] | the recent events of each user |
+//! | [`catalog`] | items, eligibility, filters, and the token index |
+//! | [`decode`] | CRSS beam search, CORP, early finish, the exact scorer; no tensors |
+//! | [`batch`] | admission, queue, batches by deadline |
+//! | [`tokenizer`] | item features and MPQ: feature vector to code |
+//! | [`model`] | the network: encoder, scorer, path decoder, category head |
+//! | [`artifact`] | the bundle: what serving needs from training, verified |
+//! | [`engine`] | the one thread per device that owns networks |
+//! | [`recommend`] | the online sentence: request, history, batch, engine, items, answer |
+//! | [`server`] | tonic services, health, metrics page, drain |
+//! | [`training`] | data, tokens, pre-training, fit, publish |
+//! | [`evaluation`] | metrics over the full catalogue, and baselines |
+//! | [`config`] | one struct of every part's settings; refuses, never warns |
+
+pub mod artifact;
+pub mod batch;
+pub mod catalog;
+pub mod config;
+pub mod decode;
+pub mod domain;
+pub mod engine;
+#[cfg(feature = "train")]
+pub mod evaluation;
+pub mod history;
+pub mod model;
+pub mod recommend;
+pub mod server;
+pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod training;
+pub mod wire;
