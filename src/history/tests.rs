@@ -83,7 +83,7 @@ fn users_stay_bounded_under_concurrent_writers() {
     assert!(store.len() <= 64, "{} users", store.len());
     let gathered = registry.gather();
     let users = gathered.iter().find(|family| family.name() == "reg4rec_history_users").unwrap();
-    assert_eq!(users.get_metric()[0].get_gauge().value() as usize, store.len());
+    assert_eq!(users.get_metric()[0].get_gauge().get_value() as usize, store.len());
 }
 
 #[test]
