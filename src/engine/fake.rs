@@ -60,8 +60,10 @@ pub(crate) struct FakeModel {
     pub(crate) steady: bool,
     /// Rows of every `encode` that has begun so far.
     pub(crate) batches: Batches,
-    users: Vec<u64>,
-    paths: Vec<u64>,
+    /// Seeds of the requests of this batch.
+    pub(crate) users: Vec<u64>,
+    /// Seeds of the paths of the last step.
+    pub(crate) paths: Vec<u64>,
 }
 
 impl FakeModel {
@@ -98,7 +100,7 @@ impl PathModel for FakeModel {
     fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, String> {
         self.batches.lock().unwrap().push(histories.len());
         if let Some(gate) = &self.gate {
-            drop(gate.recv());
+            let _ = gate.recv();
         }
         let until = Instant::now() + self.encode;
         while Instant::now() < until {
