@@ -60,6 +60,8 @@ pub(crate) struct FakeModel {
     pub(crate) steady: bool,
     /// Rows of every `encode` that has begun so far.
     pub(crate) batches: Batches,
+    /// Rows of every `advance` so far.
+    pub(crate) advances: Batches,
     /// Seeds of the requests of this batch.
     pub(crate) users: Vec<u64>,
     /// Seeds of the paths of the last step.
@@ -121,6 +123,7 @@ impl PathModel for FakeModel {
     }
 
     fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, String> {
+        self.advances.lock().unwrap().push(rows.len());
         let seed = |row: &Advance| match row.extends {
             None => self.users[row.request],
             Some((path, token)) => self.paths[path].wrapping_mul(31) ^ SHAPE.flat(token) as u64,

@@ -1,8 +1,8 @@
 //! What a user gets of whom nothing is known: the popular items.
 
 use crate::catalog::{Candidates, Index};
-use crate::decode::{Outcome, Ranked};
 use crate::domain::{Filter, ItemNumber};
+use crate::engine::{Outcome, Ranked};
 
 /// The items of an index in the order of their prior, worked out once per index, so that a cold start costs no look at
 /// the whole catalogue.

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::Index;
-use crate::decode::Ranked;
 use crate::domain::{NamedPath, Path, Recommendation, Step};
+use crate::engine::Ranked;
 
 /// One ranked item as its owner knows it.
 pub(super) fn item(index: &Index, ranked: Ranked) -> Recommendation {

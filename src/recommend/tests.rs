@@ -7,10 +7,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{RecommendConfig, Recommender, RecommenderError, Variant};
 use crate::catalog::Index;
-use crate::decode::DecodeSettings;
 use crate::domain::{
     DecodeOverrides, Event, EventKind, Failure, Filter, Lateness, RecommendAnswer, RecommendRequest, Stage,
 };
+use crate::engine::DecodeSettings;
 use crate::engine::fake::{Batches, CATEGORIES, FakeModel, PANICS, index, until_begun};
 use crate::engine::{Engine, EngineConfig, EngineMetrics};
 use crate::history::{HistoryConfig, HistoryStore};
@@ -91,8 +91,8 @@ fn series(registry: &Registry, line: &str) -> f64 {
 async fn two_hundred_at_once_share_batches_and_each_gets_its_single_answer() {
     let house = house(FakeModel { encode: Duration::from_millis(2), ..FakeModel::default() }).await;
     let request = |user: u32| RecommendRequest {
-        explain: user % 3 == 0,
-        filter: Filter { exclude_seen: user % 2 == 0, ..Filter::default() },
+        explain: user.is_multiple_of(3),
+        filter: Filter { exclude_seen: user.is_multiple_of(2), ..Filter::default() },
         ..viewed(&(0..=user % 11).map(|place| 3 + (user * 13 + place * 5) % 290).collect::<Vec<_>>())
     };
     let mut together = JoinSet::new();

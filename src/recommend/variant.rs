@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::catalog::Index;
-use crate::decode::DecodeSettings;
 use crate::domain::{DecodeOverrides, Failure, Violation};
+use crate::engine::DecodeSettings;
 use crate::engine::EngineHandle;
 
 use super::cold::Popularity;
