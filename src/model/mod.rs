@@ -15,5 +15,5 @@ pub use attention::{Attention, AttentionConfig, KeysValues};
 pub use block::{DecoderBlock, EncoderBlock, FeedForward};
 pub use config::NetworkConfig;
 pub use network::{EncoderBatch, Network, Queries};
-pub use scorer::{NetworkScorer, ScorerError};
+pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};
 pub use weights::{WeightsError, load_weights, save_weights};

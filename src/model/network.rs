@@ -123,6 +123,11 @@ impl<B: Backend> Network<B> {
         Tensor::cat(vec![tokens.reshape([items, self.codebooks * self.code_width]), residuals], 1)
     }
 
+    /// Z: the token table, `[M * D, code width]`.
+    pub fn tokens(&self) -> Tensor<B, 2> {
+        self.tokens.val()
+    }
+
     /// e_i of all items, `[items, residual width]`.
     pub fn residuals(&self) -> Tensor<B, 2> {
         self.residuals.val()
@@ -173,11 +178,12 @@ impl<B: Backend> Network<B> {
     /// # Shapes
     ///
     /// - queries: `[rows, M * code width]`
+    /// - tokens: the token table, `[M * D, code width]`
     /// - output: `[M, rows, D]`
-    pub fn token_scores(&self, queries: Tensor<B, 2>) -> Tensor<B, 3> {
+    pub fn token_scores(&self, queries: Tensor<B, 2>, tokens: Tensor<B, 2>) -> Tensor<B, 3> {
         let rows = queries.dims()[0];
         let queries = queries.reshape([rows, self.codebooks, self.code_width]).swap_dims(0, 1); // [M, rows, code width]
-        let tokens = self.tokens.val().reshape([self.codebooks, self.entries, self.code_width]);
+        let tokens = tokens.reshape([self.codebooks, self.entries, self.code_width]);
         queries.matmul(tokens.swap_dims(1, 2))
     }
 
@@ -195,10 +201,10 @@ impl<B: Backend> Network<B> {
     ///
     /// # Shapes
     ///
-    /// - tokens: `[paths]`, flat token numbers
+    /// - tokens: the chosen tokens' rows of the token table, `[paths, code width]`
     /// - output: `[paths, d]`
-    pub fn token_inputs(&self, tokens: Tensor<B, 1, Int>, step: usize) -> Tensor<B, 2> {
-        self.token_input.forward(self.tokens.val().select(0, tokens)) + self.steps.weight.val().slice(step..step + 1)
+    pub fn token_inputs(&self, tokens: Tensor<B, 2>, step: usize) -> Tensor<B, 2> {
+        self.token_input.forward(tokens) + self.steps.weight.val().slice(step..step + 1)
     }
 
     /// Keys and values of the encoder states for each decoder block, `[requests * events, d]` each.

@@ -94,7 +94,7 @@ impl<B: Backend> NetworkScorer<B> {
 }
 
 /// Flat token numbers `r * D + j` of a code table, `[items * M]`.
-pub(crate) fn flat_codes<B: Backend>(codes: &CodeTable, device: &B::Device) -> Tensor<B, 1, Int> {
+pub fn flat_codes<B: Backend>(codes: &CodeTable, device: &B::Device) -> Tensor<B, 1, Int> {
     let shape = codes.shape();
     let flat: Vec<i32> = codes
         .entries()
@@ -107,7 +107,7 @@ pub(crate) fn flat_codes<B: Backend>(codes: &CodeTable, device: &B::Device) -> T
 }
 
 /// Histories as tensors, each cut to its last `length` events and padded at the end.
-pub(crate) fn encoder_batch<B: Backend>(
+pub fn encoder_batch<B: Backend>(
     histories: &[&[HistoryEntry]],
     length: usize,
     device: &B::Device,
@@ -168,7 +168,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let last: Vec<i32> = lengths.iter().enumerate().map(|(row, count)| (row * length + count - 1) as i32).collect();
         let last = Tensor::from_data(TensorData::new(last, [requests]), &self.device);
         let queries = self.network.queries(states.clone().select(0, last));
-        let scores = self.network.token_scores(queries.tokens); // [M, requests, D]
+        let scores = self.network.token_scores(queries.tokens, self.network.tokens()); // [M, requests, D]
 
         let padding: Vec<bool> =
             lengths.iter().flat_map(|&count| (0..length).map(move |column| column >= count)).collect();
@@ -220,13 +220,14 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
                 }
                 batch.steps = Some(steps + 1);
                 let tokens = Tensor::from_data(TensorData::new(tokens, [paths]), &self.device);
-                self.network.token_inputs(tokens, steps + 1)
+                self.network.token_inputs(self.network.tokens().select(0, tokens), steps + 1)
             }
         };
         let states = self.network.decode(x, paths, &mut batch.past, &batch.history, batch.hidden.clone()); // [paths, d]
         batch.rows = grid.places;
 
-        let refinements = self.network.token_scores(self.network.refinements(states.clone())); // [M, paths, D]
+        let refinements = self.network.refinements(states.clone());
+        let refinements = self.network.token_scores(refinements, self.network.tokens()); // [M, paths, D]
         let beliefs = softmax(self.network.category_logits(states), 1); // [paths, categories]
         let (refinements, beliefs) = read_two(refinements, beliefs)?;
         Ok(batch
@@ -400,7 +401,8 @@ pub(crate) mod tests {
         let inputs: Vec<_> = std::iter::once(network.begin_inputs(1))
             .chain(path.iter().enumerate().map(|(at, &token)| {
                 let flat = scorer.config.codes.flat(token) as i32;
-                network.token_inputs(Tensor::from_data(TensorData::new(vec![flat], [1]), &scorer.device), at + 1)
+                let flat = Tensor::<Flex, 1, Int>::from_data(TensorData::new(vec![flat], [1]), &scorer.device);
+                network.token_inputs(network.tokens().select(0, flat), at + 1)
             }))
             .collect();
         let x = Tensor::cat(inputs, 0); // [steps, d]
