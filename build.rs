@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::{env, error::Error, fs};
 
 use prost::Message;
-use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
+use protox::prost_reflect::prost_types::{
+    DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type, source_code_info::Location,
+};
 
 const PACKAGE: &str = "reg4rec.v1";
 const FILES: [&str; 1] = ["reg4rec/v1/recommendation.proto"];
@@ -41,18 +43,31 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
     const SENT: [&str; 6] =
         ["RecommendRequest", "RecommendBatchRequest", "Event", "Filter", "PriceRange", "DecodeOptions"];
-    let files = set.file.iter_mut().filter(|file| file.package() == PACKAGE);
-    for message in files.flat_map(|file| &mut file.message_type).filter(|message| SENT.contains(&message.name())) {
-        strings_to_bytes(message);
+    for file in set.file.iter_mut().filter(|file| file.package() == PACKAGE) {
+        let mut unplaced = Vec::new();
+        for (at, message) in
+            file.message_type.iter_mut().enumerate().filter(|(_, message)| SENT.contains(&message.name()))
+        {
+            strings_to_bytes(message, &[4, at as i32], &mut unplaced);
+        }
+        // prost-build looks up where every message and field stands, sorted by path; entries of maps stand nowhere.
+        let places = &mut file.source_code_info.get_or_insert_default().location;
+        places.extend(unplaced.into_iter().map(|path| Location { path, span: vec![0, 0, 0], ..Location::default() }));
+        places.sort_by(|one, other| one.path.cmp(&other.path));
     }
 }
 
-fn strings_to_bytes(message: &mut DescriptorProto) {
-    if let Some(options) = &mut message.options {
-        options.map_entry = None;
+/// `path` is the message's place in its file as descriptors count it: 3 is a nested message, 2 a field.
+fn strings_to_bytes(message: &mut DescriptorProto, path: &[i32], unplaced: &mut Vec<Vec<i32>>) {
+    let was_map = message.options.as_mut().and_then(|options| options.map_entry.take()).unwrap_or_default();
+    if was_map {
+        unplaced.push(path.to_vec());
+        unplaced.extend((0..message.field.len()).map(|field| [path, &[2, field as i32]].concat()));
     }
     for field in message.field.iter_mut().filter(|field| field.r#type() == Type::String) {
         field.set_type(Type::Bytes);
     }
-    message.nested_type.iter_mut().for_each(strings_to_bytes);
+    for (at, nested) in message.nested_type.iter_mut().enumerate() {
+        strings_to_bytes(nested, &[path, &[3, at as i32]].concat(), unplaced);
+    }
 }

@@ -50,6 +50,9 @@ fn environment(layers: &Layers<'_>) -> Environment {
         .prefix_separator("__")
         .separator("__")
         .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("engine.warmup_batches")
+        .with_list_parse_key("engine.warmup_histories")
         .source(Some(ours))
 }
 

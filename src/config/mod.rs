@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::domain::Violation;
+use crate::engine::EngineConfig;
+use crate::history::HistoryConfig;
+use crate::recommend::RecommendConfig;
 use crate::server::ServerConfig;
 
 pub use layers::{DEFAULTS, Layers, read};
@@ -20,6 +24,12 @@ pub struct Config {
     pub server: ServerConfig,
     /// What is served.
     pub bundle: BundleConfig,
+    /// What holds for every request.
+    pub recommend: RecommendConfig,
+    /// The stored histories.
+    pub history: HistoryConfig,
+    /// Batches and warm-up.
+    pub engine: EngineConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -96,8 +106,17 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
             problems.push(format!("log.filter is {:?}, expected filter directives: {error}", self.log.filter));
         }
+        problems.extend(named("recommend", self.recommend.validate()));
+        problems.extend(named("history", self.history.validate()));
+        problems.extend(named("engine", self.engine.validate()));
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values(problems)) }
     }
+}
+
+/// The problems of one section, under their whole keys.
+fn named(section: &str, outcome: Result<(), Vec<Violation>>) -> Vec<String> {
+    let sentence = |wrong: Violation| format!("{section}.{} is {}", wrong.field, wrong.description);
+    outcome.err().unwrap_or_default().into_iter().map(sentence).collect()
 }
 
 #[cfg(test)]
@@ -129,19 +148,49 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_defaults_and_the_parts_agree() {
+        let config = read(&Layers::default()).unwrap();
+        assert_eq!(config.recommend, RecommendConfig::default());
+        assert_eq!(config.history, HistoryConfig::default());
+        assert_eq!(config.engine, EngineConfig::default());
+        // And it names every key, so that it is the whole documentation.
+        let table: toml::Table = DEFAULTS.parse().unwrap();
+        for (section, default) in [
+            ("recommend", toml::Table::try_from(config.recommend).unwrap()),
+            ("history", toml::Table::try_from(config.history).unwrap()),
+            ("engine", toml::Table::try_from(config.engine).unwrap()),
+        ] {
+            assert_eq!(table[section].as_table().unwrap(), &default, "{section}");
+        }
+    }
+
+    #[test]
+    fn lists_and_nested_keys_come_from_the_environment() {
+        let layers = Layers {
+            environment: vec![
+                ("REG4REC__ENGINE__WARMUP_BATCHES".into(), "1,4".into()),
+                ("REG4REC__ENGINE__BATCH__MAX_BATCH".into(), "16".into()),
+            ],
+            ..Layers::default()
+        };
+        let engine = read(&layers).unwrap().engine;
+        assert_eq!((engine.warmup_batches, engine.batch.max_batch), (vec![1, 4], 16));
+    }
+
+    #[test]
     fn flags_override_the_environment_overrides_the_file_overrides_the_defaults() {
-        let file = file("[server]\nmax_inflight = 2\nmax_deadline_ms = 20\ndrain_lag_ms = 200\n");
+        let file = file("[server]\nmax_inflight = 2\ndrain_limit_ms = 20\ndrain_lag_ms = 200\n");
         let layers = Layers {
             file: Some(file.path()),
             environment: vec![
-                ("REG4REC__SERVER__MAX_DEADLINE_MS".into(), "30".into()),
+                ("REG4REC__SERVER__DRAIN_LIMIT_MS".into(), "30".into()),
                 ("REG4REC__SERVER__DRAIN_LAG_MS".into(), "300".into()),
                 ("REG4REC_DATA".into(), "/data".into()),
             ],
             flags: vec![("server.drain_lag_ms", "400".into())],
         };
         let server = read(&layers).unwrap().server;
-        let read = (server.max_streams_per_connection, server.max_inflight, server.max_deadline_ms, server.drain_lag_ms);
+        let read = (server.max_streams_per_connection, server.max_inflight, server.drain_limit_ms, server.drain_lag_ms);
         assert_eq!(read, (1024, 2, 30, 400));
     }
 
@@ -168,11 +217,14 @@ mod tests {
 
     #[test]
     fn every_value_out_of_range_is_named_with_what_was_expected() {
-        let file = file("[server]\nmax_inflight = 0\ndeadline_margin_ms = 1\n[bundle]\nvariant = \"a b\"\n");
+        let file = file(
+            "[server]\nmax_inflight = 0\ndeadline_margin_ms = 1\n[bundle]\nvariant = \"a b\"\n[history]\nmax_users = 0\n",
+        );
         let error = refused(&Layers { file: Some(file.path()), ..Layers::default() });
         assert!(error.contains("server.max_inflight is 0, expected 1 to 1000000"), "{error}");
         assert!(error.contains("server.deadline_margin_ms is 1, expected 2 to 1000"), "{error}");
         assert!(error.contains("bundle.variant is \"a b\""), "{error}");
+        assert!(error.contains("history.max_users is 0: expected 1 to 1000000000"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use prometheus::{Registry, TextEncoder};
 
-use super::desk::{Desk, Phase, Recommends, VariantSummary};
+use crate::recommend::VariantView;
+
+use super::desk::{Desk, Phase, Recommends};
 
 /// What the pages show.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ grpcurl -plaintext -d '{{"user_id": "U", "k": 10}}' {public} reg4rec.v1.Recommen
     ))
 }
 
-fn row(variant: &VariantSummary) -> String {
+fn row(variant: &VariantView) -> String {
     format!(
         "<tr><td>{}{}<td>{}<td>{}<td>{}<td>{}</tr>\n",
         escaped(&variant.name),

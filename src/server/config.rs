@@ -13,8 +13,6 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where the admin page listens.
     pub admin: SocketAddr,
-    /// Longest deadline of a call, in milliseconds.
-    pub max_deadline_ms: u64,
     /// How much of a caller's deadline is kept for the way back, in milliseconds.
     pub deadline_margin_ms: u64,
     /// Calls worked on at once; more are refused.
@@ -42,7 +40,6 @@ impl ServerConfig {
                 problems.push(format!("server.{key} is {value}, expected {low} to {high}"));
             }
         };
-        within("max_deadline_ms", self.max_deadline_ms, 1, 3_600_000);
         within("deadline_margin_ms", self.deadline_margin_ms, 2, 1_000);
         within("max_inflight", self.max_inflight as u64, 1, 1_000_000);
         within("max_message_bytes", self.max_message_bytes as u64, 1 << 10, 1 << 30);
@@ -52,10 +49,6 @@ impl ServerConfig {
         within("drain_lag_ms", self.drain_lag_ms, 0, 600_000);
         within("drain_limit_ms", self.drain_limit_ms, 0, 3_600_000);
         problems
-    }
-
-    pub(super) fn max_deadline(&self) -> Duration {
-        Duration::from_millis(self.max_deadline_ms)
     }
 
     pub(super) fn deadline_margin(&self) -> Duration {

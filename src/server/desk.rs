@@ -7,38 +7,41 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::domain::{Failure, RecommendAnswer, RecommendRequest};
+use crate::recommend::{Recommender, VariantView};
 
 /// What the server needs of a recommender. A trait so that tests can serve a fake one over a real socket.
 pub trait Recommends: Send + Sync + 'static {
-    /// Answers one request, by `deadline` or not at all.
+    /// Answers one request, by `deadline` or not at all. None: the caller set none.
     fn recommend(
         &self,
         request: RecommendRequest,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> impl Future<Output = Result<RecommendAnswer, Failure>> + Send;
 
     /// What is loaded.
-    fn variants(&self) -> Vec<VariantSummary>;
+    fn variants(&self) -> Vec<VariantView>;
 
     /// Lets what has been accepted end.
     fn drain(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// One loaded variant, for health, metrics and the admin page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VariantSummary {
-    /// The variant's name.
-    pub name: String,
-    /// Its bundle's name.
-    pub bundle_name: String,
-    /// Its bundle's version.
-    pub bundle_version: String,
-    /// Its index's version.
-    pub index_version: String,
-    /// Items in its index.
-    pub items: usize,
-    /// Whether requests that name no variant go to it.
-    pub default: bool,
+impl Recommends for Recommender {
+    async fn recommend(
+        &self,
+        request: RecommendRequest,
+        deadline: Option<Instant>,
+    ) -> Result<RecommendAnswer, Failure> {
+        Recommender::recommend(self, request, deadline).await
+    }
+
+    fn variants(&self) -> Vec<VariantView> {
+        Recommender::variants(self)
+    }
+
+    async fn drain(&self) {
+        // The server has kept the lag already.
+        Recommender::drain(self, Duration::ZERO).await;
+    }
 }
 
 /// Where the server is in its life. It only ever moves on.

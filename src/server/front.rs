@@ -21,8 +21,8 @@ use super::metrics::{CallVariant, Method, ServerMetrics};
 /// What the front tells the service of a call.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
-    /// When the answer must be ready.
-    pub deadline: Instant,
+    /// When the answer must be ready, if the caller said so. The server's own maximum is kept by the front.
+    pub deadline: Option<Instant>,
     /// Where to say which variant answers.
     pub variant: CallVariant,
 }
@@ -48,9 +48,9 @@ impl std::fmt::Debug for PhaseReader {
 }
 
 impl Front {
-    pub fn new(config: &ServerConfig, metrics: Arc<ServerMetrics>, phase: PhaseReader) -> Self {
+    pub fn new(config: &ServerConfig, max_deadline: Duration, metrics: Arc<ServerMetrics>, phase: PhaseReader) -> Self {
         Self {
-            max_deadline: config.max_deadline(),
+            max_deadline,
             margin: config.deadline_margin(),
             places: Semaphore::new(config.max_inflight),
             metrics,
@@ -58,16 +58,12 @@ impl Front {
         }
     }
 
-    /// How long the server may take: the smaller of the caller's deadline and its own maximum, less the way back.
+    /// How long the server may take: less than it is given, by the way back.
     ///
     /// tonic runs a timer of its own on `grpc-timeout` that answers CANCELLED. The margin (at least 2 ms, and timers
     /// tick in 1 ms) keeps ours ahead of it, and lets the answer reach a caller who still listens.
-    fn allowed(&self, headers: &HeaderMap) -> Result<Duration, Failure> {
-        let asked = timeout(headers)?;
-        if asked.is_none() {
-            self.metrics.without_deadline();
-        }
-        Ok(asked.unwrap_or(Duration::MAX).min(self.max_deadline).saturating_sub(self.margin))
+    fn allowed(&self, given: Duration) -> Duration {
+        given.min(self.max_deadline).saturating_sub(self.margin)
     }
 }
 
@@ -81,23 +77,19 @@ pub(super) async fn pass(State(front): State<Arc<Front>>, request: Request, next
     response
 }
 
-async fn answer(
-    front: &Front,
-    variant: CallVariant,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
+async fn answer(front: &Front, variant: CallVariant, mut request: Request, next: Next) -> Result<Response, Failure> {
     let began = Instant::now();
     let (phase, since) = (front.phase.0)();
     if phase != Phase::Serving {
         front.metrics.arrived_not_ready(since);
     }
-    let deadline = began + front.allowed(request.headers())?;
+    let asked = timeout(request.headers())?;
+    let latest = began + front.allowed(asked.unwrap_or(Duration::MAX));
     let busy = |_| Failure::Overloaded { retry_after: Duration::from_millis(100) };
     let _place = front.places.try_acquire().map_err(busy)?;
-    request.extensions_mut().insert(Call { deadline, variant });
+    request.extensions_mut().insert(Call { deadline: asked.map(|_| latest), variant });
     let late = |_| Failure::Late(Lateness::Answer);
-    tokio::time::timeout_at(deadline.into(), next.run(request)).await.map_err(late)
+    tokio::time::timeout_at(latest.into(), next.run(request)).await.map_err(late)
 }
 
 fn refusal(failure: &Failure) -> Response {

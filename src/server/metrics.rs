@@ -1,16 +1,11 @@
-//! What the server counts. Every series exists from the start, at zero; every label comes from a closed list.
+//! What the server counts of its calls. Every series exists from the start, at zero; every label comes from a closed
+//! list. What is counted of requests stands in `recommend`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use tonic::Code;
-
-use crate::domain::{RecommendAnswer, Stage};
-
-use super::desk::VariantSummary;
 
 /// The variant label of calls that reached no known variant.
 const NO_VARIANT: &str = "none";
@@ -74,12 +69,8 @@ pub(super) struct ServerMetrics {
     variants: Vec<String>,
     requests: IntCounterVec,
     durations: HistogramVec,
-    stages: HistogramVec,
     inflight: IntGauge,
-    without_deadline: IntCounter,
     not_ready_arrivals: Histogram,
-    model: IntGaugeVec,
-    items: IntGaugeVec,
 }
 
 impl ServerMetrics {
@@ -98,15 +89,7 @@ impl ServerMetrics {
                 seconds("reg4rec_request_duration_seconds", "Seconds from a call's headers to its answer."),
                 &["method", "variant"],
             )?,
-            stages: HistogramVec::new(
-                seconds("reg4rec_stage_duration_seconds", "Seconds that answered requests spent in each stage."),
-                &["stage"],
-            )?,
             inflight: IntGauge::new("reg4rec_inflight", "Calls being worked on.")?,
-            without_deadline: IntCounter::new(
-                "reg4rec_requests_without_deadline_total",
-                "Calls whose caller set no deadline; the server's maximum applies.",
-            )?,
             not_ready_arrivals: Histogram::with_opts(
                 HistogramOpts::new(
                     "reg4rec_not_ready_arrival_seconds",
@@ -114,11 +97,6 @@ impl ServerMetrics {
                 )
                 .buckets(vec![0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]),
             )?,
-            model: IntGaugeVec::new(
-                Opts::new("reg4rec_model_info", "1 for the bundle that each variant serves."),
-                &["variant", "name", "version"],
-            )?,
-            items: IntGaugeVec::new(Opts::new("reg4rec_index_items", "Items in each variant's index."), &["variant"])?,
         };
         metrics.register(registry)?;
         metrics.start_at_zero();
@@ -128,12 +106,8 @@ impl ServerMetrics {
     fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.durations.clone()))?;
-        registry.register(Box::new(self.stages.clone()))?;
         registry.register(Box::new(self.inflight.clone()))?;
-        registry.register(Box::new(self.without_deadline.clone()))?;
-        registry.register(Box::new(self.not_ready_arrivals.clone()))?;
-        registry.register(Box::new(self.model.clone()))?;
-        registry.register(Box::new(self.items.clone()))
+        registry.register(Box::new(self.not_ready_arrivals.clone()))
     }
 
     fn start_at_zero(&self) {
@@ -144,35 +118,7 @@ impl ServerMetrics {
                     self.requests.with_label_values(&[method.name(), code, variant]);
                 }
             }
-            if variant != NO_VARIANT {
-                self.items.with_label_values(&[variant]);
-            }
         }
-        for stage in Stage::ALL {
-            self.stages.with_label_values(&[stage.name()]);
-        }
-    }
-
-    /// Notes what is loaded.
-    pub fn loaded(&self, variants: &[VariantSummary]) {
-        self.model.reset();
-        for variant in variants {
-            let labels = [variant.name.as_str(), &variant.bundle_name, &variant.bundle_version];
-            self.model.with_label_values(&labels).set(1);
-            self.items.with_label_values(&[&variant.name]).set(i64::try_from(variant.items).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// Notes the stages of an answer.
-    pub fn answered(&self, answer: &RecommendAnswer) {
-        for (stage, took) in &answer.timings {
-            self.stages.with_label_values(&[stage.name()]).observe(took.as_secs_f64());
-        }
-    }
-
-    /// Notes a call that set no deadline.
-    pub fn without_deadline(&self) {
-        self.without_deadline.inc();
     }
 
     /// Notes a call that arrived although the server had been not ready for so long.
@@ -252,10 +198,7 @@ mod tests {
         for line in [
             r#"reg4rec_requests_total{code="OK",method="Recommend",variant="default"} 0"#,
             r#"reg4rec_requests_total{code="DEADLINE_EXCEEDED",method="RecommendBatch",variant="none"} 0"#,
-            r#"reg4rec_stage_duration_seconds_count{stage="search"} 0"#,
             r#"reg4rec_request_duration_seconds_count{method="Recommend",variant="default"} 0"#,
-            r#"reg4rec_index_items{variant="default"} 0"#,
-            "reg4rec_requests_without_deadline_total 0",
             "reg4rec_inflight 0",
             "reg4rec_not_ready_arrival_seconds_count 0",
         ] {

@@ -12,5 +12,5 @@ mod run;
 mod service;
 
 pub use config::ServerConfig;
-pub use desk::{Phase, Recommends, VariantSummary};
+pub use desk::{Phase, Recommends};
 pub use run::{Opener, Server, ServerError};

@@ -48,6 +48,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server<R> {
     config: ServerConfig,
+    max_deadline: Duration,
     registry: Registry,
     metrics: Arc<ServerMetrics>,
     desk: Arc<Desk<R>>,
@@ -58,7 +59,6 @@ pub struct Server<R> {
 /// Opens a running server for business.
 #[derive(Debug, Clone)]
 pub struct Opener<R> {
-    metrics: Arc<ServerMetrics>,
     desk: Arc<Desk<R>>,
 }
 
@@ -66,11 +66,9 @@ impl<R: Recommends> Opener<R> {
     /// Takes in the warm recommender; from here on the server is ready. A server opens once: a second recommender is
     /// refused, and the answer is false.
     pub fn open(&self, recommender: R) -> bool {
-        let variants = recommender.variants();
         if !self.desk.seat(recommender) {
             return false;
         }
-        self.metrics.loaded(&variants);
         // A server that was told to stop in the meantime stays not ready.
         self.desk.enter(Phase::Serving);
         true
@@ -79,15 +77,20 @@ impl<R: Recommends> Opener<R> {
 
 impl<R: Recommends> Server<R> {
     /// A server for `variants`, the closed list of names that metrics and health know. It answers UNAVAILABLE until
-    /// its opener brings a recommender.
+    /// its opener brings a recommender. No call takes longer than `max_deadline`, whatever its caller allows.
     ///
     /// # Errors
     /// When a metric of the same name is registered already.
-    pub fn new(config: ServerConfig, registry: Registry, variants: Vec<String>) -> Result<(Self, Opener<R>), ServerError> {
+    pub fn new(
+        config: ServerConfig,
+        max_deadline: Duration,
+        registry: Registry,
+        variants: Vec<String>,
+    ) -> Result<(Self, Opener<R>), ServerError> {
         let metrics = Arc::new(ServerMetrics::new(&registry, &variants)?);
         let desk = Arc::new(Desk::new());
-        let opener = Opener { metrics: Arc::clone(&metrics), desk: Arc::clone(&desk) };
-        Ok((Self { config, registry, metrics, desk, health: HealthReporter::new(), variants }, opener))
+        let opener = Opener { desk: Arc::clone(&desk) };
+        Ok((Self { config, max_deadline, registry, metrics, desk, health: HealthReporter::new(), variants }, opener))
     }
 
     /// Serves on the two listeners until `stop` resolves, then drains: says "not ready", goes on answering for the
@@ -166,11 +169,11 @@ impl<R: Recommends> Server<R> {
     fn routes(&self) -> Result<Router, ServerError> {
         let desk = Arc::clone(&self.desk);
         let phase = PhaseReader(Box::new(move || desk.phase()));
-        let front = Arc::new(Front::new(&self.config, Arc::clone(&self.metrics), phase));
-        let service = Service { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) };
-        let service = RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
-        let calls = mount(Router::new(), service)
-            .route_layer(axum::middleware::from_fn_with_state(front, front::pass));
+        let front = Arc::new(Front::new(&self.config, self.max_deadline, Arc::clone(&self.metrics), phase));
+        let service = Service { desk: Arc::clone(&self.desk) };
+        let service =
+            RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
+        let calls = mount(Router::new(), service).route_layer(axum::middleware::from_fn_with_state(front, front::pass));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)

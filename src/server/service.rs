@@ -1,7 +1,7 @@
 //! The RPCs: check, ask the recommender, encode.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
@@ -12,21 +12,16 @@ use crate::wire::{self, v1};
 
 use super::desk::{Desk, Recommends};
 use super::front::Call;
-use super::metrics::ServerMetrics;
 
 /// `reg4rec.v1.RecommendationService` over a desk.
 #[derive(Debug)]
 pub(super) struct Service<R> {
     pub desk: Arc<Desk<R>>,
-    pub metrics: Arc<ServerMetrics>,
 }
 
 #[tonic::async_trait]
 impl<R: Recommends> RecommendationService for Service<R> {
-    async fn recommend(
-        &self,
-        sent: Request<v1::RecommendRequest>,
-    ) -> Result<Response<v1::RecommendResponse>, Status> {
+    async fn recommend(&self, sent: Request<v1::RecommendRequest>) -> Result<Response<v1::RecommendResponse>, Status> {
         let call = call(&sent);
         let sent = sent.into_inner();
         let request_id = request_id(&sent.request_id);
@@ -64,15 +59,12 @@ impl<R: Recommends> Service<R> {
     ) -> Result<RecommendAnswer, Failure> {
         request_id.clone_into(&mut request.request_id);
         if !request.variant.is_empty() {
-            // Set once; the requests of a batch that name different variants count under the first.
             call.variant.get_or_init(|| request.variant.clone());
         }
         let outcome = self.desk.recommender()?.recommend(request, call.deadline).await;
         match &outcome {
-            Ok(answer) => {
-                call.variant.get_or_init(|| answer.variant.clone());
-                self.metrics.answered(answer);
-            }
+            // Set once: the requests of a batch that name different variants count under the first.
+            Ok(answer) => drop(call.variant.get_or_init(|| answer.variant.clone())),
             Err(Failure::Internal(cause)) => tracing::error!(request_id, cause, "request failed"),
             Err(failure) => tracing::debug!(request_id, %failure, "request refused"),
         }
@@ -109,21 +101,21 @@ impl<R: Recommends> Service<R> {
     }
 
     fn share(&self) -> Self {
-        Self { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) }
+        Self { desk: Arc::clone(&self.desk) }
     }
 }
 
 /// What the front said of a call.
 fn call<T>(request: &Request<T>) -> Call {
     // Only a service mounted without its front has none.
-    let alone = || Call { deadline: Instant::now() + Duration::from_secs(1), variant: Arc::default() };
-    request.extensions().get::<Call>().cloned().unwrap_or_else(alone)
+    request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call { deadline: None, variant: Arc::default() })
 }
 
 /// The caller's id where it is usable, so that even a refusal can be found in the log; else a made-up one.
 fn request_id(sent: &[u8]) -> String {
     match std::str::from_utf8(sent) {
         Ok(id) if (1..=256).contains(&id.len()) => id.to_owned(),
-        _ => format!("{:032x}", rand::random::<u128>()),
+        // Each `RandomState` has keys of its own, which the system's randomness seeds.
+        _ => format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1)),
     }
 }

@@ -109,8 +109,7 @@ fn the_bytes_of_a_string_field_on_the_wire_are_the_same() {
 fn events_carry_over() {
     let sent = v1::Event { kind: v1::EventKind::Rating as i32, value: Some(4.5), ..at("a", 1_400_000_000) };
     let history = recommend(with_history(vec![sent])).unwrap().history;
-    let expected =
-        Event { item_id: "a".into(), kind: EventKind::Rating, time: 1_400_000_000, value: Some(4.5) };
+    let expected = Event { item_id: "a".into(), kind: EventKind::Rating, time: 1_400_000_000, value: Some(4.5) };
     assert_eq!(history, [expected]);
 }
 
@@ -176,7 +175,8 @@ fn decode_options_are_checked() {
 
 #[test]
 fn attributes_are_named_by_their_key() {
-    let entry = |key: &str, value: &[u8]| v1::recommend_request::AttributesEntry { key: key.into(), value: value.into() };
+    let entry =
+        |key: &str, value: &[u8]| v1::recommend_request::AttributesEntry { key: key.into(), value: value.into() };
     let attributes = vec![entry("os", b"x"), entry("bad", &[0xff]), entry("", b"y")];
     let named = fields(recommend(v1::RecommendRequest { attributes, ..user() }));
     assert_eq!(named, ["attributes[\"bad\"]", "attributes[\"\"]"]);
@@ -192,7 +192,9 @@ fn a_batch_checks_each_request_on_its_own() {
 #[test]
 fn a_batch_is_neither_empty_nor_too_large() {
     for requests in [vec![], vec![user(); MAX_BATCH + 1]] {
-        let Err(Failure::Invalid(violations)) = batch(v1::RecommendBatchRequest { requests }) else { panic!("accepted") };
+        let Err(Failure::Invalid(violations)) = batch(v1::RecommendBatchRequest { requests }) else {
+            panic!("accepted")
+        };
         assert_eq!(violations[0].field, "requests");
     }
 }

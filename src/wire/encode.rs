@@ -91,8 +91,10 @@ mod tests {
             pruned_siblings: 2,
             inconsistent: true,
         };
-        let path =
-            NamedPath { path: Path { steps: vec![step], finish: 0.25 }, category_names: vec![vec!["Hair Care".into()]] };
+        let path = NamedPath {
+            path: Path { steps: vec![step], finish: 0.25 },
+            category_names: vec![vec!["Hair Care".into()]],
+        };
         RecommendAnswer {
             request_id: "r".into(),
             items: vec![Recommendation {

@@ -31,10 +31,9 @@ struct Row {
 fn row(failure: &Failure, request_id: &str) -> Row {
     let row = |code, reason, message| Row { code, reason, message, violations: Vec::new(), retry_after: None };
     match failure {
-        Failure::Invalid(violations) => Row {
-            violations: fitting(violations),
-            ..row(Code::InvalidArgument, "INVALID_FIELDS", summary(violations))
-        },
+        Failure::Invalid(violations) => {
+            Row { violations: fitting(violations), ..row(Code::InvalidArgument, "INVALID_FIELDS", summary(violations)) }
+        }
         Failure::UnknownVariant(name) => {
             let name: String = name.chars().take(64).collect();
             row(Code::NotFound, "UNKNOWN_VARIANT", format!("no variant {name:?} is loaded"))
