@@ -11,7 +11,6 @@
 //! | eligible | boolean | |
 //! | code | fixed-size list of uint16 | M entries, each below D |
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -29,26 +28,14 @@ use parquet::file::properties::WriterProperties;
 
 use super::BundleError;
 use super::manifest::ITEMS_FILE;
+use crate::catalog::CatalogItem;
 use crate::domain::{CodeShape, CodeTable, Item};
 
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
-/// Longest id in bytes, as the edge accepts them.
-const LONGEST_ID: usize = 1024;
-
-/// One item of a bundle; its place is its dense number.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BundleItem {
-    /// As its owner describes it.
-    pub item: Item,
-    /// Its class of the category head.
-    pub category: u32,
-    /// Natural logarithm of its smoothed popularity in the training part; finite.
-    pub prior: f32,
-}
 
 /// The table as Parquet bytes. `items` and `codes` must be of the same length, one row an item.
-pub(super) fn pack(items: &[BundleItem], codes: &CodeTable) -> Result<Vec<u8>, BundleError> {
+pub(super) fn pack(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<u8>, BundleError> {
     if codes.items() != items.len() {
         return Err(refuse(format!("{} codes for {} items", codes.items(), items.len())));
     }
@@ -61,13 +48,12 @@ pub(super) fn pack(items: &[BundleItem], codes: &CodeTable) -> Result<Vec<u8>, B
     Ok(bytes)
 }
 
-/// Reads and checks the table: `rows` items, codes of `shape`, categories below `categories`.
+/// Reads the table: `rows` items and their codes of `shape`. What the rows say is for the index to check.
 pub(super) fn read(
     bytes: Vec<u8>,
     rows: usize,
     shape: CodeShape,
-    categories: usize,
-) -> Result<(Vec<BundleItem>, CodeTable), BundleError> {
+) -> Result<(Vec<CatalogItem>, CodeTable), BundleError> {
     let reader = ParquetRecordBatchReader::try_new(Bytes::from(bytes), BATCH_ROWS)
         .map_err(|error| refuse(format!("not a Parquet file: {error}")))?;
     let (mut items, mut entries) = (Vec::new(), Vec::new());
@@ -82,12 +68,11 @@ pub(super) fn read(
     if items.len() != rows {
         return Err(refuse(format!("{} rows, the manifest says {rows}", items.len())));
     }
-    check(&items, categories)?;
     let codes = CodeTable::new(shape, entries).map_err(|reason| refuse(format!("code: {reason}")))?;
     Ok((items, codes))
 }
 
-fn columns(items: &[BundleItem], codes: &CodeTable) -> Result<Vec<(&'static str, ArrayRef, bool)>, BundleError> {
+fn columns(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<(&'static str, ArrayRef, bool)>, BundleError> {
     let texts = |text: fn(&Item) -> Option<&str>| -> ArrayRef {
         let mut column = StringBuilder::new();
         items.iter().for_each(|row| column.append_option(text(&row.item)));
@@ -123,7 +108,7 @@ fn columns(items: &[BundleItem], codes: &CodeTable) -> Result<Vec<(&'static str,
     ])
 }
 
-fn read_items(batch: &RecordBatch, items: &mut Vec<BundleItem>) -> Result<(), BundleError> {
+fn read_items(batch: &RecordBatch, items: &mut Vec<CatalogItem>) -> Result<(), BundleError> {
     let ids: &StringArray = required(batch, "item_id", "string")?;
     let titles: &StringArray = column(batch, "title", "string")?;
     let brands: &StringArray = column(batch, "brand", "string")?;
@@ -148,7 +133,7 @@ fn read_items(batch: &RecordBatch, items: &mut Vec<BundleItem>) -> Result<(), Bu
             price: prices.is_valid(row).then(|| prices.value(row)),
             eligible: eligible.value(row),
         };
-        items.push(BundleItem { item, category: categories.value(row), prior: priors.value(row) });
+        items.push(CatalogItem { item, category: categories.value(row), prior: priors.value(row) });
     }
     Ok(())
 }
@@ -170,31 +155,6 @@ fn read_codes(batch: &RecordBatch, shape: CodeShape, entries: &mut Vec<u16>) -> 
             .filter(|code| code.null_count() == 0)
             .ok_or_else(|| refuse("column code: expected a fixed-size list of uint16 without nulls"))?;
         entries.extend_from_slice(code.values());
-    }
-    Ok(())
-}
-
-fn check(items: &[BundleItem], categories: usize) -> Result<(), BundleError> {
-    let mut ids = HashSet::with_capacity(items.len());
-    for (number, BundleItem { item, category, prior }) in items.iter().enumerate() {
-        let id = &item.id;
-        if id.is_empty() || id.len() > LONGEST_ID {
-            return Err(refuse(format!("row {number}: item_id of {} bytes, expected 1 to {LONGEST_ID}", id.len())));
-        }
-        if !ids.insert(id.as_str()) {
-            return Err(refuse(format!("row {number}: item_id {id:?} stands in an earlier row too")));
-        }
-        if usize::try_from(*category).is_ok_and(|category| category >= categories) {
-            return Err(refuse(format!(
-                "row {number}: category {category}, the manifest names {categories} categories"
-            )));
-        }
-        if !prior.is_finite() {
-            return Err(refuse(format!("row {number}: prior {prior}, expected a finite number")));
-        }
-        if let Some(price) = item.price.filter(|price| !price.is_finite() || *price < 0.0) {
-            return Err(refuse(format!("row {number}: price {price}, expected a finite number from 0")));
-        }
     }
     Ok(())
 }

@@ -11,23 +11,23 @@ use tracing::warn;
 use super::manifest::{
     CODEBOOKS_FILE, FileFacts, GOLDEN_FILE, ITEMS_FILE, MANIFEST_FILE, Manifest, WARMUP_FILE, WEIGHTS_FILE,
 };
-use super::{BundleError, BundleItem, Golden, TensorFacts, WarmupShape, golden, items, publish, tensors};
-use crate::domain::CodeTable;
+use super::{BundleError, Golden, TensorFacts, WarmupShape, golden, items, publish, tensors};
+use crate::catalog::Index;
 
 /// A manifest is some kilobytes; this bounds what is read before anything is known.
 const LARGEST_MANIFEST: u64 = 64 << 20;
 /// How often a load begins anew when the bundle is replaced under it.
 const ATTEMPTS: usize = 5;
+/// Enough of the digest to tell two indexes apart.
+const INDEX_VERSION_DIGITS: usize = 16;
 
 /// A bundle in memory, every file checked against the manifest and against the others.
 #[derive(Debug, Clone)]
 pub struct LoadedBundle {
     /// What the bundle says of itself.
     pub manifest: Manifest,
-    /// Its items; an item's place is its dense number.
-    pub items: Vec<BundleItem>,
-    /// Their codes, one row an item.
-    pub codes: CodeTable,
+    /// Its items and their codes. Its version is the first 16 digits of the manifest's digest.
+    pub index: Index,
     /// The network's tensors: a well-formed safetensors file of finite numbers.
     pub weights: Vec<u8>,
     /// The tokenizer's tensors, the same.
@@ -80,12 +80,13 @@ pub(super) fn assemble(manifest: Manifest, content: Content) -> Result<LoadedBun
     let Content { weights, codebooks, items: table, golden: requests, warmup } = content;
     let weight_facts = contained(WEIGHTS_FILE, || tensors::check(WEIGHTS_FILE, &weights))?;
     let codebook_facts = contained(CODEBOOKS_FILE, || tensors::check(CODEBOOKS_FILE, &codebooks))?;
-    let (items, codes) =
-        contained(ITEMS_FILE, || items::read(table, manifest.items, manifest.codes, manifest.categories.len()))?;
-    let ids: std::collections::HashSet<&str> = items.iter().map(|row| row.item.id.as_str()).collect();
-    let golden = golden::read_golden(&requests, |id| ids.contains(id))?;
+    let (items, codes) = contained(ITEMS_FILE, || items::read(table, manifest.items, manifest.codes))?;
+    let version = manifest.digest.chars().take(INDEX_VERSION_DIGITS).collect();
+    let index = Index::build(items, codes, manifest.categories.clone(), version)
+        .map_err(|error| BundleError::new(ITEMS_FILE, error.to_string()))?;
+    let golden = golden::read_golden(&requests, |id| index.number(id).is_some())?;
     let warmup = golden::read_warmup(&warmup, manifest.max_history)?;
-    Ok(LoadedBundle { manifest, items, codes, weights, codebooks, golden, warmup, weight_facts, codebook_facts })
+    Ok(LoadedBundle { manifest, index, weights, codebooks, golden, warmup, weight_facts, codebook_facts })
 }
 
 fn load_with(place: &Path, manifest: &[u8]) -> Result<LoadedBundle, BundleError> {
@@ -228,8 +229,10 @@ mod tests {
     fn what_was_published_is_loaded() {
         let (_root, dir) = published();
         let (parts, loaded) = (sample::parts(1.0), load(&dir).unwrap());
-        assert_eq!(loaded.items, parts.items);
-        assert_eq!(loaded.codes, parts.codes);
+        assert_eq!(loaded.index.items(), parts.items);
+        assert_eq!(loaded.index.codes(), &parts.codes);
+        assert_eq!(loaded.index.version(), &loaded.manifest.digest[..16]);
+        assert_eq!(loaded.index.category_names(), loaded.manifest.categories);
         assert_eq!(loaded.weights, parts.weights);
         assert_eq!(loaded.codebooks, parts.codebooks);
         assert_eq!(loaded.golden, parts.golden);

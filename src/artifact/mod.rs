@@ -25,7 +25,6 @@ mod tensors;
 
 pub use error::BundleError;
 pub use golden::{Golden, GoldenAnswer, GoldenEvent, WarmupShape};
-pub use items::BundleItem;
 pub use load::{LoadedBundle, load};
 pub use manifest::{DataFacts, FileFacts, MANIFEST_FILE, Manifest, SCHEMA_VERSION, TokenizerFacts};
 pub use publish::{BundleParts, publish};

@@ -24,7 +24,8 @@ use super::manifest::{
     CODEBOOKS_FILE, FileFacts, GOLDEN_FILE, ITEMS_FILE, LISTED_FILES, MANIFEST_FILE, SCHEMA_VERSION, WARMUP_FILE,
     WEIGHTS_FILE, now,
 };
-use super::{BundleError, BundleItem, Golden, Manifest, WarmupShape, golden, items};
+use super::{BundleError, Golden, Manifest, WarmupShape, golden, items};
+use crate::catalog::CatalogItem;
 use crate::domain::CodeTable;
 
 /// What goes into a bundle beside its manifest.
@@ -35,7 +36,7 @@ pub struct BundleParts {
     /// The tokenizer's tensors, as a safetensors file.
     pub codebooks: Vec<u8>,
     /// The items; an item's place is its dense number.
-    pub items: Vec<BundleItem>,
+    pub items: Vec<CatalogItem>,
     /// Their codes, one row an item.
     pub codes: CodeTable,
     /// Requests with the answers that this bundle gives.
@@ -366,11 +367,15 @@ mod tests {
             (WEIGHTS_FILE, "no tensors", Box::new(|parts| parts.weights = b"\x02\0\0\0\0\0\0\0{}".to_vec())),
             (CODEBOOKS_FILE, "inf", Box::new(|parts| parts.codebooks = weights(f32::INFINITY))),
             (ITEMS_FILE, "4 codes for 3 items", Box::new(|parts| drop(parts.items.pop()))),
-            (ITEMS_FILE, "\"item-0\" stands", Box::new(|parts| parts.items[2].item.id = "item-0".to_owned())),
-            (ITEMS_FILE, "item_id of 0 bytes", Box::new(|parts| parts.items[2].item.id.clear())),
-            (ITEMS_FILE, "row 1: category 2", Box::new(|parts| parts.items[1].category = 2)),
-            (ITEMS_FILE, "row 3: prior", Box::new(|parts| parts.items[3].prior = f32::NEG_INFINITY)),
-            (ITEMS_FILE, "row 0: price -1", Box::new(|parts| parts.items[0].item.price = Some(-1.0))),
+            (ITEMS_FILE, "item 2 (id \"item-0\")", Box::new(|parts| parts.items[2].item.id = "item-0".to_owned())),
+            (ITEMS_FILE, "item 2 (id \"\")", Box::new(|parts| parts.items[2].item.id.clear())),
+            (ITEMS_FILE, "category 2", Box::new(|parts| parts.items[1].category = 2)),
+            (
+                ITEMS_FILE,
+                "item 3 (id \"item-3\"): prior -inf",
+                Box::new(|parts| parts.items[3].prior = f32::NEG_INFINITY),
+            ),
+            (ITEMS_FILE, "price -1", Box::new(|parts| parts.items[0].item.price = Some(-1.0))),
             (GOLDEN_FILE, "k: 0", Box::new(|parts| parts.golden[0].k = 0)),
             (GOLDEN_FILE, "at most k", Box::new(|parts| parts.golden[0].k = 1)),
             (GOLDEN_FILE, "history: empty", Box::new(|parts| parts.golden[0].history.clear())),

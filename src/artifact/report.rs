@@ -79,7 +79,7 @@ pub struct BundleView {
 pub fn verify(dir: &Path) -> Result<VerifyReport, BundleError> {
     let loaded = load(dir)?;
     let manifest = loaded.manifest;
-    let (distinct_codes, largest_group) = groups(&loaded.codes);
+    let (distinct_codes, largest_group) = groups(loaded.index.codes());
     let files: Vec<FileReport> = manifest
         .files
         .into_iter()
@@ -91,8 +91,8 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, BundleError> {
         digest: manifest.digest,
         bytes: files.iter().map(|file| file.bytes).sum(),
         files,
-        items: loaded.items.len(),
-        eligible: loaded.items.iter().filter(|row| row.item.eligible).count(),
+        items: loaded.index.len(),
+        eligible: loaded.index.items().iter().filter(|row| row.item.eligible).count(),
         categories: manifest.categories.len(),
         codebooks: manifest.codes.codebooks,
         entries: manifest.codes.entries,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
-    BundleItem, BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts,
-    WarmupShape, pack_tensors,
+    BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts, WarmupShape,
+    pack_tensors,
 };
+use crate::catalog::CatalogItem;
 use crate::domain::{CodeShape, CodeTable, EventKind, Item};
 
 /// A manifest as a trainer hands it to `publish`.
@@ -31,7 +32,7 @@ pub fn manifest(version: &str) -> Manifest {
 
 /// Parts with four items, two of which share a code. `seed` changes the weights.
 pub fn parts(seed: f32) -> BundleParts {
-    let item = |number: u32, brand: Option<&str>, price: Option<f32>, category: u32| BundleItem {
+    let item = |number: u32, brand: Option<&str>, price: Option<f32>, category: u32| CatalogItem {
         item: Item {
             id: format!("item-{number}"),
             title: (number != 2).then(|| format!("Title \u{e9} {number}")),
