@@ -84,7 +84,11 @@ async fn answer(front: &Front, variant: CallVariant, mut request: Request, next:
         front.metrics.arrived_not_ready(since);
     }
     let asked = timeout(request.headers())?;
-    let latest = began + front.allowed(asked.unwrap_or(Duration::MAX));
+    let allowed = front.allowed(asked.unwrap_or(Duration::MAX));
+    if allowed.is_zero() {
+        return Err(Failure::Late(Lateness::Enqueue));
+    }
+    let latest = began + allowed;
     let busy = |_| Failure::Overloaded { retry_after: Duration::from_millis(100) };
     let _place = front.places.try_acquire().map_err(busy)?;
     request.extensions_mut().insert(Call { deadline: asked.map(|_| latest), variant });

@@ -100,7 +100,7 @@ async fn metrics_count_every_call_under_closed_labels() {
     client.recommend(user("u")).await.unwrap();
     let nope = reg4rec::wire::v1::RecommendRequest { variant: "made-up".into(), ..user("u") };
     assert!(client.recommend(nope).await.is_err());
-    assert!(client.recommend(Default::default()).await.is_err());
+    assert!(client.recommend(user("")).await.is_err());
     let (status, text) = server.page("/metrics").await;
     assert_eq!(status, 200);
     for line in [
