@@ -6,6 +6,8 @@ mod error;
 mod fingerprint;
 mod read;
 mod split;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::path::Path;
