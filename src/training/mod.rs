@@ -1,3 +1,4 @@
 //! From events to a bundle: data sets, tokens, pre-training, fit, publish.
 
 pub mod dataset;
+pub mod generate;

@@ -6,6 +6,7 @@ mod error;
 mod fingerprint;
 mod read;
 mod split;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -17,6 +18,7 @@ use crate::domain::{EventKind, Item, ItemNumber};
 pub use self::cores::k_core;
 pub use self::error::DataError;
 pub use self::split::{Part, Split};
+pub use self::summary::Summary;
 
 /// The file of the events, in a data set's directory.
 pub const INTERACTIONS_FILE: &str = "interactions.parquet";
