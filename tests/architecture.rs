@@ -1,4 +1,5 @@
-//! The house rules that a machine can hold: who may import whom, what the map names, how long a file may be.
+//! The house rules that a machine can hold: who may import whom, what the map names, how long a file may be, and that
+//! alerts watch metrics that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -89,6 +90,21 @@ fn no_file_is_a_department() {
 }
 
 #[test]
+fn alerts_name_only_metrics_that_the_sources_register() {
+    let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alerts.yml");
+    let sources: String = sources().into_iter().map(|(_, text)| text).collect();
+    let named = series(&fs::read_to_string(alerts).unwrap());
+    assert!(named.len() > 3, "the alerts name only {named:?}");
+    for name in named {
+        // A histogram is registered under one name and scraped under three.
+        let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let registered = [Some(name.as_str()), family].into_iter().flatten();
+        let known = registered.clone().any(|name| sources.contains(&format!("\"{name}\"")));
+        assert!(known, "deploy/alerts.yml: no source registers {:?}", registered.collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn the_checker_finds_what_breaks_the_table() {
     let rooms: BTreeSet<String> =
         DIRECTIONS.iter().map(|(room, _)| (*room).to_owned()).chain([IMPORTS_ALL.to_owned()]).collect();
@@ -140,6 +156,13 @@ use super::super as root;
     assert_eq!(misdirected("src/config.rs", "use crate::{server, wire::Status};", &rooms), Vec::<String>::new());
     assert_eq!(misdirected("src/decode/mod.rs", "use super::wire;", &rooms), ["src/decode/mod.rs:1: decode -> wire"]);
     assert_eq!(misdirected("src/bin/reg4rec.rs", "use crate::Any;", &rooms), Vec::<String>::new());
+}
+
+/// The names of metrics in a text.
+fn series(text: &str) -> BTreeSet<String> {
+    let named = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let words = text.split(|character: char| !named(character));
+    words.filter(|word| word.starts_with("reg4rec_")).map(str::to_owned).collect()
 }
 
 /// One line for every import of `text` that the table forbids. `place` is the file's path from the package's root.

@@ -375,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn every_flipped_bit_and_every_truncation_is_refused() {
+        let (_, sound) = complete().sealed().unwrap();
+        for at in 0..sound.len() {
+            assert!(Manifest::from_bytes(&sound[..at]).is_err(), "cut to {at} bytes");
+            for bit in 0..8 {
+                let mut damaged = sound.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(Manifest::from_bytes(&damaged).is_err(), "byte {at}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
     fn another_layout_is_refused_by_its_number() {
         let newer = changed(|manifest| {
             manifest["schema_version"] = json!(SCHEMA_VERSION + 1);
