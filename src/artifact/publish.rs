@@ -142,7 +142,6 @@ impl Target {
         let parent = dir.parent().ok_or_else(|| refuse("expected a directory with a name"))?.to_owned();
         let name = dir.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| refuse("expected a directory with a name in UTF-8"))?.to_owned();
-        fs::create_dir_all(&parent).map_err(|error| failed("cannot be made", &parent, &error))?;
         Ok(Self { dir, parent, name })
     }
 
@@ -169,9 +168,10 @@ impl Target {
         Ok(())
     }
 
-    /// Holds other writers off until dropped. None where the file system has no locks: then nobody is held off, and
+    /// Makes the parent directory and holds other writers off until dropped. None where the file system has no locks: then nobody is held off, and
     /// leftovers stay because nobody can tell the dead from the living.
     fn lock(&self) -> Result<Option<File>, BundleError> {
+        fs::create_dir_all(&self.parent).map_err(|error| failed("cannot be made", &self.parent, &error))?;
         let parent = File::open(&self.parent).map_err(|error| failed("cannot be opened", &self.parent, &error))?;
         match parent.lock() {
             Ok(()) => Ok(Some(parent)),
