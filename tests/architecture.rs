@@ -1,6 +1,8 @@
 //! The house rules that a machine can hold: who may import whom, what the map names, how long a file may be, and that
 //! alerts watch metrics that exist.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
