@@ -1,6 +1,6 @@
 //! The items found so far, and the order they are answered in.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 
 use crate::catalog::Index;
@@ -104,7 +104,7 @@ impl Answers {
 
     /// The best k, best first.
     pub(super) fn best(mut self, k: usize) -> Vec<Answer> {
-        self.found.sort_unstable_by(|a, b| b.standing.cmp(&a.standing));
+        self.found.sort_unstable_by_key(|answer| Reverse(answer.standing));
         self.found.truncate(k);
         self.found
     }
