@@ -91,6 +91,8 @@ fn a_network_or_job_that_does_not_fit_is_refused() {
 
     let history = history(1);
     let job = DecodeJob { history: &history, ..job };
+    let other = DecodeJob { root: &everything(&random_catalogue(3, 31, SHAPE)), ..job };
+    assert!(matches!(decode(&mut model, &index, &[other], &|_| true), Err(DecodeError::Shape { found: 31, .. })));
     model.rows.pop();
     let error = decode(&mut model, &index, &[job], &|_| true).unwrap_err();
     assert_eq!(error.to_string(), "the network's residuals: 89, expected 90");
