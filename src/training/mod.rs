@@ -1,1 +1,3 @@
-//! (being built)
+//! From events to a bundle: data sets, tokens, pre-training, fit, publish.
+
+pub mod dataset;
