@@ -1,1 +1,9 @@
+//! What the service does as seen from outside, a file a behaviour. One binary: each would link burn and tonic again.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_input;
+mod batch_call;
+mod deadline;
+mod fake;
+mod foreign;
+mod life;
