@@ -1,4 +1,7 @@
-//! The house rules that a machine can hold: who may import whom, what the map names, how long a file may be.
+//! The house rules that a machine can hold: who may import whom, what the map names, how long a file may be, and that
+//! alerts watch metrics that exist.
+
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -82,9 +85,25 @@ fn no_file_has_an_empty_name() {
 
 #[test]
 fn no_file_is_a_department() {
-    for (path, text) in sources() {
+    let tests = |place: &str| place.ends_with("tests.rs") || place.contains("/tests/");
+    for (path, text) in sources().into_iter().filter(|(path, _)| !tests(&relative(path))) {
         let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
         assert!(lines <= LONGEST_FILE, "{}: {lines} lines before its tests, split it", relative(&path));
+    }
+}
+
+#[test]
+fn alerts_name_only_metrics_that_the_sources_register() {
+    let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alerts.yml");
+    let sources: String = sources().into_iter().map(|(_, text)| text).collect();
+    let named = series(&fs::read_to_string(alerts).unwrap());
+    assert!(named.len() > 3, "the alerts name only {named:?}");
+    for name in named {
+        // A histogram is registered under one name and scraped under three.
+        let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let registered = [Some(name.as_str()), family].into_iter().flatten();
+        let known = registered.clone().any(|name| sources.contains(&format!("\"{name}\"")));
+        assert!(known, "deploy/alerts.yml: no source registers {:?}", registered.collect::<Vec<_>>());
     }
 }
 
@@ -140,6 +159,13 @@ use super::super as root;
     assert_eq!(misdirected("src/config.rs", "use crate::{server, wire::Status};", &rooms), Vec::<String>::new());
     assert_eq!(misdirected("src/decode/mod.rs", "use super::wire;", &rooms), ["src/decode/mod.rs:1: decode -> wire"]);
     assert_eq!(misdirected("src/bin/reg4rec.rs", "use crate::Any;", &rooms), Vec::<String>::new());
+}
+
+/// The names of metrics in a text.
+fn series(text: &str) -> BTreeSet<String> {
+    let named = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let words = text.split(|character: char| !named(character));
+    words.filter(|word| word.starts_with("reg4rec_")).map(str::to_owned).collect()
 }
 
 /// One line for every import of `text` that the table forbids. `place` is the file's path from the package's root.

@@ -61,7 +61,7 @@ pub struct GoldenAnswer {
 pub struct WarmupShape {
     /// Requests in the batch, 1 to 4096.
     pub batch: usize,
-    /// Events in each history, 1 to the bundle's `max_history`.
+    /// Events in each history, 1 to the network's `max_history`.
     pub history: usize,
 }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn answers_match_up_to_ties_within_the_tolerance() {
-        let mut golden = sample::parts(1.0).golden.remove(0);
+        let mut golden = sample::parts().golden.remove(0);
         golden.tolerance = 0.01;
         assert_eq!(golden.mismatch(&[("item-1", -0.505), ("item-2", -1.25)]), None);
         for (found, reason) in [

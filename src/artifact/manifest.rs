@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use time::{Date, Month, OffsetDateTime, Time};
 
 use super::BundleError;
-use crate::domain::CodeShape;
+use crate::domain::Violation;
+use crate::model::NetworkConfig;
 
 /// The name of the manifest inside a bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -39,9 +40,9 @@ const OPEN_DIGEST: &str = "00000000000000000000000000000000000000000000000000000
 
 /// What a bundle says of itself.
 ///
-/// Who publishes fills in the fields from `name` to `categories`; [`publish`](super::publish()) fills in the others
-/// (and `created`, when empty). The parts that other rooms own are kept as JSON and read back into their types by
-/// [`Manifest::network_as`] and its siblings.
+/// Who publishes makes one with [`Manifest::new`] and fills in what it knows; [`publish`](super::publish()) fills in
+/// digest, schema version and files, and `created` when empty. Settings of rooms that this one does not know are kept
+/// as JSON and read back into their types by [`Manifest::decode_as`] and [`Manifest::tokenizer_as`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -61,49 +62,18 @@ pub struct Manifest {
     pub data: DataFacts,
     /// How it was trained: preset, seed, epochs and whatever else makes it again.
     pub training: Value,
-    /// The network's configuration.
-    pub network: Value,
+    /// The network's sizes: items, categories and codes of the bundle, and the longest history, among them.
+    pub network: NetworkConfig,
     /// The tokenizer's configuration and how well it did.
     pub tokenizer: TokenizerFacts,
     /// The decode settings to serve with, theta among them.
     pub decode: Value,
     /// The evaluation's report, as the trainer prints it.
     pub metrics: Value,
-    /// Events of a history that the network reads; older ones are dropped.
-    pub max_history: usize,
     /// The categories of the category head; a category's place is its number.
     pub categories: Vec<String>,
-    /// Rows of `items.parquet`.
-    pub items: usize,
-    /// M and D of the codes.
-    pub codes: CodeShape,
     /// Every other file of the bundle, by name.
     pub files: BTreeMap<String, FileFacts>,
-}
-
-/// Nothing filled in yet: every check refuses it.
-impl Default for Manifest {
-    fn default() -> Self {
-        Self {
-            digest: String::new(),
-            schema_version: SCHEMA_VERSION,
-            name: String::new(),
-            version: String::new(),
-            created: String::new(),
-            parent: None,
-            data: DataFacts::default(),
-            training: Value::Null,
-            network: Value::Null,
-            tokenizer: TokenizerFacts::default(),
-            decode: Value::Null,
-            metrics: Value::Null,
-            max_history: 0,
-            categories: Vec::new(),
-            items: 0,
-            codes: CodeShape { codebooks: 0, entries: 0 },
-            files: BTreeMap::new(),
-        }
-    }
 }
 
 /// The data that a bundle was trained on.
@@ -148,6 +118,31 @@ impl FileFacts {
 }
 
 impl Manifest {
+    /// A manifest to publish: a bundle of this name and version, with a network of these sizes over these categories.
+    pub fn new(
+        name: impl Into<String>,
+        version: impl Into<String>,
+        network: NetworkConfig,
+        categories: Vec<String>,
+    ) -> Self {
+        Self {
+            digest: String::new(),
+            schema_version: SCHEMA_VERSION,
+            name: name.into(),
+            version: version.into(),
+            created: String::new(),
+            parent: None,
+            data: DataFacts::default(),
+            training: Value::Null,
+            network,
+            tokenizer: TokenizerFacts::default(),
+            decode: Value::Null,
+            metrics: Value::Null,
+            categories,
+            files: BTreeMap::new(),
+        }
+    }
+
     /// Reads and checks a manifest: schema version, digest, and every field.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
         check_schema_version(bytes)?;
@@ -184,11 +179,6 @@ impl Manifest {
             .ok_or_else(|| refuse(format!("created: {:?}, expected a UTC time as 2026-01-31T23:59:59Z", self.created)))
     }
 
-    /// The network's configuration in its own type.
-    pub fn network_as<T: DeserializeOwned>(&self) -> Result<T, BundleError> {
-        section("network", &self.network)
-    }
-
     /// The decode settings in their own type.
     pub fn decode_as<T: DeserializeOwned>(&self) -> Result<T, BundleError> {
         section("decode", &self.decode)
@@ -210,25 +200,32 @@ impl Manifest {
             check_name("parent", version)?;
         }
         self.created_at()?;
-        if !(1..=LONGEST_HISTORY).contains(&self.max_history) {
-            return Err(refuse(format!("max_history: {}, expected 1 to {LONGEST_HISTORY}", self.max_history)));
-        }
-        if self.categories.is_empty() {
-            return Err(refuse("categories: none, expected at least one"));
-        }
-        if self.items == 0 || u32::try_from(self.items).is_err() {
-            return Err(refuse(format!("items: {}, expected 1 to {}", self.items, u32::MAX)));
-        }
-        if !(1..=64).contains(&self.codes.codebooks) || !(2..=65_536).contains(&self.codes.entries) {
+        self.network.validate().map_err(|wrong| {
+            let each: Vec<String> = wrong
+                .iter()
+                .map(|Violation { field, description }| format!("network.{field}: {description}"))
+                .collect();
+            refuse(each.join("; "))
+        })?;
+        let network = &self.network;
+        if network.max_history > LONGEST_HISTORY {
             return Err(refuse(format!(
-                "codes: {} codebooks of {} entries, expected 1 to 64 codebooks of 2 to 65536 entries",
-                self.codes.codebooks, self.codes.entries
+                "network.max_history: {}, expected at most {LONGEST_HISTORY}",
+                network.max_history
             )));
         }
-        for (field, value) in [("network", &self.network), ("decode", &self.decode)] {
-            if !value.is_object() {
-                return Err(refuse(format!("{field}: expected an object of settings")));
-            }
+        if u32::try_from(network.items).is_err() {
+            return Err(refuse(format!("network.items: {}, expected at most {}", network.items, u32::MAX)));
+        }
+        if self.categories.len() != network.categories {
+            return Err(refuse(format!(
+                "categories: {} names, network.categories says {}",
+                self.categories.len(),
+                network.categories
+            )));
+        }
+        if !self.decode.is_object() {
+            return Err(refuse("decode: expected an object of settings"));
         }
         self.check_files()
     }
@@ -351,7 +348,6 @@ mod tests {
 
     fn complete() -> Manifest {
         let mut manifest = sample::manifest("1");
-        (manifest.items, manifest.codes) = (4, CodeShape { codebooks: 2, entries: 4 });
         manifest.files = LISTED_FILES.map(|name| (name.to_owned(), FileFacts::of(name.as_bytes()))).into();
         manifest
     }
@@ -379,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn every_flipped_bit_and_every_truncation_is_refused() {
+        let (_, sound) = complete().sealed().unwrap();
+        for at in 0..sound.len() {
+            assert!(Manifest::from_bytes(&sound[..at]).is_err(), "cut to {at} bytes");
+            for bit in 0..8 {
+                let mut damaged = sound.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(Manifest::from_bytes(&damaged).is_err(), "byte {at}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
     fn another_layout_is_refused_by_its_number() {
         let newer = changed(|manifest| {
             manifest["schema_version"] = json!(SCHEMA_VERSION + 1);
@@ -392,7 +401,7 @@ mod tests {
     #[test]
     fn every_bad_field_is_named() {
         type Change = fn(&mut Value);
-        let cases: [(&str, Change); 22] = [
+        let cases: [(&str, Change); 23] = [
             ("invented", |manifest| manifest["invented"] = json!(1)),
             ("version", |manifest| drop(manifest.as_object_mut().unwrap().remove("version"))),
             ("name", |manifest| manifest["name"] = json!("")),
@@ -401,14 +410,15 @@ mod tests {
             ("parent", |manifest| manifest["parent"] = json!("shop")),
             ("created", |manifest| manifest["created"] = json!("yesterday")),
             ("created", |manifest| manifest["created"] = json!("2026-02-30T00:00:00Z")),
-            ("max_history", |manifest| manifest["max_history"] = json!(0)),
-            ("max_history", |manifest| manifest["max_history"] = json!(1_u64 << 40)),
+            ("network.max_history", |manifest| manifest["network"]["max_history"] = json!(0)),
+            ("network.max_history", |manifest| manifest["network"]["max_history"] = json!(1_u64 << 40)),
+            ("network.items", |manifest| manifest["network"]["items"] = json!(0)),
+            ("network.items", |manifest| manifest["network"]["items"] = json!(1_u64 << 33)),
+            ("network.codes.codebooks", |manifest| manifest["network"]["codes"]["codebooks"] = json!(65)),
+            ("network.codes.entries", |manifest| manifest["network"]["codes"]["entries"] = json!(1)),
+            ("network.heads", |manifest| manifest["network"]["heads"] = json!(3)),
+            ("invented", |manifest| manifest["network"]["invented"] = json!(3)),
             ("categories", |manifest| manifest["categories"] = json!([])),
-            ("items", |manifest| manifest["items"] = json!(0)),
-            ("items", |manifest| manifest["items"] = json!(1_u64 << 33)),
-            ("codes", |manifest| manifest["codes"]["codebooks"] = json!(65)),
-            ("codes", |manifest| manifest["codes"]["entries"] = json!(1)),
-            ("network", |manifest| manifest["network"] = json!(null)),
             ("decode", |manifest| manifest["decode"] = json!([1])),
             ("golden.json", |manifest| drop(manifest["files"].as_object_mut().unwrap().remove("golden.json"))),
             ("../x", |manifest| manifest["files"]["../x"] = json!({"sha256": "0".repeat(64), "bytes": 1})),
@@ -430,10 +440,11 @@ mod tests {
         #[serde(deny_unknown_fields)]
         #[allow(dead_code)]
         struct Narrow {
-            width: usize,
+            beam: usize,
         }
-        let error = complete().network_as::<Narrow>().unwrap_err();
-        assert!(error.reason.contains("network") && error.reason.contains("layers"), "{error}");
+        let error = complete().decode_as::<Narrow>().unwrap_err();
+        assert!(error.reason.contains("decode") && error.reason.contains("theta"), "{error}");
+        assert_eq!(complete().tokenizer_as::<BTreeMap<String, u8>>().unwrap()["latent"], 4);
         assert_eq!(complete().decode_as::<BTreeMap<String, f32>>().unwrap()["theta"], 0.06);
     }
 

@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use burn::backend::Flex;
 use tracing::warn;
 
 use super::load::{Content, assemble};
@@ -47,8 +48,8 @@ pub struct BundleParts {
 
 /// Writes a bundle at `dir`, replacing the bundle that stands there, and returns its manifest as written.
 ///
-/// Fills in the manifest's schema version, counts, file list and digest, and `created` when empty. Refuses what
-/// [`load`](super::load()) would refuse, and a `dir` that holds anything but a bundle; then nothing is changed.
+/// Fills in the manifest's schema version, file list and digest, and `created` when empty. Refuses what
+/// [`verify`](super::verify()) would refuse, and a `dir` that holds anything but a bundle; then nothing is changed.
 /// Missing parent directories are made.
 pub fn publish(dir: &Path, manifest: Manifest, parts: BundleParts) -> Result<Manifest, BundleError> {
     let target = Target::of(dir)?;
@@ -78,6 +79,16 @@ struct Sealed {
 }
 
 fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleError> {
+    let (shape, wanted) = (parts.codes.shape(), manifest.network.codes);
+    if shape != wanted {
+        return Err(BundleError::new(
+            ITEMS_FILE,
+            format!(
+                "codes of {} codebooks of {} entries, network.codes says {} of {}",
+                shape.codebooks, shape.entries, wanted.codebooks, wanted.entries
+            ),
+        ));
+    }
     let table = items::pack(&parts.items, &parts.codes)?;
     let content = Content {
         weights: parts.weights,
@@ -87,8 +98,6 @@ fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleErro
         warmup: golden::pack_warmup(&parts.warmup)?,
     };
     manifest.schema_version = SCHEMA_VERSION;
-    manifest.items = parts.items.len();
-    manifest.codes = parts.codes.shape();
     if manifest.created.is_empty() {
         manifest.created = now();
     }
@@ -104,6 +113,7 @@ fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleErro
     .into();
     let (manifest, manifest_bytes) = manifest.sealed()?;
     let checked = assemble(manifest, content)?;
+    checked.network::<Flex>(&Default::default())?;
     let files = vec![
         (WEIGHTS_FILE, checked.weights),
         (CODEBOOKS_FILE, checked.codebooks),
@@ -132,7 +142,6 @@ impl Target {
         let parent = dir.parent().ok_or_else(|| refuse("expected a directory with a name"))?.to_owned();
         let name = dir.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| refuse("expected a directory with a name in UTF-8"))?.to_owned();
-        fs::create_dir_all(&parent).map_err(|error| failed("cannot be made", &parent, &error))?;
         Ok(Self { dir, parent, name })
     }
 
@@ -159,9 +168,10 @@ impl Target {
         Ok(())
     }
 
-    /// Holds other writers off until dropped. None where the file system has no locks: then nobody is held off, and
+    /// Makes the parent directory and holds other writers off until dropped. None where the file system has no locks: then nobody is held off, and
     /// leftovers stay because nobody can tell the dead from the living.
     fn lock(&self) -> Result<Option<File>, BundleError> {
+        fs::create_dir_all(&self.parent).map_err(|error| failed("cannot be made", &self.parent, &error))?;
         let parent = File::open(&self.parent).map_err(|error| failed("cannot be opened", &self.parent, &error))?;
         match parent.lock() {
             Ok(()) => Ok(Some(parent)),
@@ -301,6 +311,7 @@ mod tests {
 
     use super::super::{Tensor, load, pack_tensors, sample};
     use super::*;
+    use crate::domain::CodeShape;
 
     /// Tells the child of the kill test where to publish.
     const KILL_DIR: &str = "REG4REC_TEST_PUBLISH_DIR";
@@ -313,7 +324,7 @@ mod tests {
     }
 
     fn publish_version(dir: &Path, version: &str) -> Result<Manifest, BundleError> {
-        publish(dir, sample::manifest(version), sample::parts(1.0))
+        publish(dir, sample::manifest(version), sample::parts())
     }
 
     #[test]
@@ -361,10 +372,19 @@ mod tests {
             pack_tensors(WEIGHTS_FILE, &BTreeMap::from([("w".to_owned(), tensor)])).unwrap()
         };
         type Spoil<'a> = Box<dyn Fn(&mut BundleParts) + 'a>;
-        let cases: [(&str, &str, Spoil<'_>); 17] = [
+        let cases: [(&str, &str, Spoil<'_>); 19] = [
             (WEIGHTS_FILE, "not a safetensors", Box::new(|parts| parts.weights = vec![1, 2, 3])),
             (WEIGHTS_FILE, "number 0 is NaN", Box::new(|parts| parts.weights = weights(f32::NAN))),
             (WEIGHTS_FILE, "no tensors", Box::new(|parts| parts.weights = b"\x02\0\0\0\0\0\0\0{}".to_vec())),
+            (WEIGHTS_FILE, "holds 1 numbers", Box::new(|parts| parts.weights = weights(1.0))),
+            (
+                ITEMS_FILE,
+                "of 9 entries",
+                Box::new(|parts| {
+                    let shape = CodeShape { codebooks: 2, entries: 9 };
+                    parts.codes = CodeTable::new(shape, parts.codes.entries().to_vec()).unwrap();
+                }),
+            ),
             (CODEBOOKS_FILE, "inf", Box::new(|parts| parts.codebooks = weights(f32::INFINITY))),
             (ITEMS_FILE, "4 codes for 3 items", Box::new(|parts| drop(parts.items.pop()))),
             (ITEMS_FILE, "item 2 (id \"item-0\")", Box::new(|parts| parts.items[2].item.id = "item-0".to_owned())),
@@ -382,10 +402,10 @@ mod tests {
             (GOLDEN_FILE, "\"nothing\"", Box::new(|parts| parts.golden[0].answers[1].item_id = "nothing".to_owned())),
             (GOLDEN_FILE, "twice", Box::new(|parts| parts.golden[0].answers[1].item_id = "item-1".to_owned())),
             (WARMUP_FILE, "shapes[0].batch: 0", Box::new(|parts| parts.warmup[0].batch = 0)),
-            (WARMUP_FILE, "shapes[1].history: 51", Box::new(|parts| parts.warmup[1].history = 51)),
+            (WARMUP_FILE, "shapes[1].history: 9", Box::new(|parts| parts.warmup[1].history = 9)),
         ];
         for (file, reason, spoil) in cases {
-            let mut parts = sample::parts(1.0);
+            let mut parts = sample::parts();
             spoil(&mut parts);
             let error = publish(&dir, sample::manifest("2"), parts).expect_err(reason);
             assert!(error.file == file && error.reason.contains(reason), "expected {file}: {reason}, got {error}");
@@ -441,7 +461,7 @@ mod tests {
                 let dir = &dir;
                 scope.spawn(move || {
                     for nth in 0..40 {
-                        publish(dir, sample::manifest(&format!("{writer}.{nth}")), sample::parts(nth as f32)).unwrap();
+                        publish(dir, sample::manifest(&format!("{writer}.{nth}")), sample::parts()).unwrap();
                     }
                 })
             });

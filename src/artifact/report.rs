@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use burn::backend::Flex;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -75,9 +76,11 @@ pub struct BundleView {
     pub manifest: Manifest,
 }
 
-/// Reads the bundle in `dir` whole, with every check of [`load`](super::load()); the first fault is the error.
+/// Reads the bundle in `dir` whole, with every check of [`load`](super::load()), and builds its network on the CPU. The
+/// first fault is the error.
 pub fn verify(dir: &Path) -> Result<VerifyReport, BundleError> {
     let loaded = load(dir)?;
+    loaded.network::<Flex>(&Default::default())?;
     let manifest = loaded.manifest;
     let (distinct_codes, largest_group) = groups(loaded.index.codes());
     let files: Vec<FileReport> = manifest
@@ -94,8 +97,8 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, BundleError> {
         items: loaded.index.len(),
         eligible: loaded.index.items().iter().filter(|row| row.item.eligible).count(),
         categories: manifest.categories.len(),
-        codebooks: manifest.codes.codebooks,
-        entries: manifest.codes.entries,
+        codebooks: manifest.network.codes.codebooks,
+        entries: manifest.network.codes.entries,
         distinct_codes,
         largest_group,
         weights: loaded.weight_facts,
@@ -163,12 +166,17 @@ impl fmt::Display for BundleView {
         let data = &manifest.data;
         writeln!(page, "  data       {} users, {} items, {} events", data.users, data.items, data.interactions)?;
         writeln!(page, "             fingerprint {}", data.fingerprint)?;
-        writeln!(page, "  items      {} in {} categories", manifest.items, manifest.categories.len())?;
-        writeln!(page, "  codes      {} codebooks of {} entries", manifest.codes.codebooks, manifest.codes.entries)?;
-        writeln!(page, "  history    the latest {} events", manifest.max_history)?;
+        writeln!(page, "  items      {} in {} categories", manifest.network.items, manifest.categories.len())?;
+        writeln!(
+            page,
+            "  codes      {} codebooks of {} entries",
+            manifest.network.codes.codebooks, manifest.network.codes.entries
+        )?;
+        writeln!(page, "  history    the latest {} events", manifest.network.max_history)?;
+        let network = serde_json::to_value(&manifest.network).map_err(|_| fmt::Error)?;
         let sections = [
             ("training", &manifest.training),
-            ("network", &manifest.network),
+            ("network", &network),
             ("tokenizer", &manifest.tokenizer.config),
             ("diagnostics", &manifest.tokenizer.diagnostics),
             ("decode", &manifest.decode),

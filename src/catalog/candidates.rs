@@ -12,12 +12,13 @@ const BITS: usize = u64::BITS as usize;
 pub struct Candidates {
     words: Arc<Vec<u64>>,
     len: usize,
+    catalogue: usize,
 }
 
 impl Candidates {
     /// The empty set over `items` items, numbers 0 to `items` - 1.
     pub fn none(items: usize) -> Self {
-        Self { words: Arc::new(vec![0; items.div_ceil(BITS)]), len: 0 }
+        Self { words: Arc::new(vec![0; items.div_ceil(BITS)]), len: 0, catalogue: items }
     }
 
     /// The set of `numbers` over `items` items. Numbers that are not below `items` are left out.
@@ -35,6 +36,11 @@ impl Candidates {
     /// Whether no item is in the set.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// How many items there are in the index that the set was drawn from.
+    pub fn catalogue_len(&self) -> usize {
+        self.catalogue
     }
 
     /// Whether the item is in the set; false for numbers that the index does not have.

@@ -6,6 +6,8 @@ mod attributes;
 mod candidates;
 mod index;
 mod postings;
+#[cfg(test)]
+mod tests;
 
 pub use candidates::Candidates;
 pub use index::{CatalogError, CatalogItem, Index};

@@ -1,10 +1,12 @@
 //! The items found so far, and the order they are answered in.
 
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{HashMap, HashSet};
 
 use crate::catalog::Index;
 use crate::domain::ItemNumber;
+
+use super::settings::Expansion;
 
 /// Where an item stands among the answers. Greater is better: higher score, then higher prior, then lower number.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +106,41 @@ impl Answers {
 
     /// The best k, best first.
     pub(super) fn best(mut self, k: usize) -> Vec<Answer> {
-        self.found.sort_unstable_by(|a, b| b.standing.cmp(&a.standing));
+        self.found.sort_unstable_by_key(|answer| Reverse(answer.standing));
         self.found.truncate(k);
         self.found
+    }
+}
+
+/// How many distinct items are answered or held.
+pub(super) enum Coverage {
+    /// Paths share no items: their counts add up.
+    Sum(usize),
+    /// Paths may share items.
+    Distinct(HashSet<ItemNumber>),
+}
+
+impl Coverage {
+    /// What is answered so far.
+    pub(super) fn of(answers: &Answers, expansion: Expansion) -> Self {
+        match expansion {
+            Expansion::Crss => Coverage::Sum(answers.len()),
+            Expansion::Flat => Coverage::Distinct(answers.items().collect()),
+        }
+    }
+
+    /// Counts in what a path holds.
+    pub(super) fn add(&mut self, items: &[ItemNumber]) {
+        match self {
+            Coverage::Sum(sum) => *sum += items.len(),
+            Coverage::Distinct(set) => set.extend(items),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Coverage::Sum(sum) => *sum,
+            Coverage::Distinct(set) => set.len(),
+        }
     }
 }

@@ -15,6 +15,9 @@ use super::sums::{Scored, Softmax, score_items};
 ///
 /// # Shapes
 /// `query.token_scores` `[M, D]`, `query.residual` `[width]`, `residuals` `[items, width]`, of the index's M, D, items.
+///
+/// # Panics
+/// When the shapes are others, or the candidates are another index's; [`decode`](super::decode) checks them.
 pub fn exact(query: &ItemQuery, residuals: Residuals<'_>, index: &Index, root: &Candidates, k: usize) -> Outcome {
     let mut items = Scored { numbers: root.iter().collect(), scores: Vec::new() };
     let non_finite = score_items(query, residuals, index.codes(), &items.numbers, &mut items.scores);

@@ -3,7 +3,7 @@
 //! Pure: no tensors, no clock, no async. The network stands behind [`PathModel`].
 //!
 //! [`decode`] takes a batch of requests through the search in fixed steps: one `encode`, then one `advance` a step for
-//! all of them. Each request has its own [`search`](self) state, so that its answer never depends on its batch-mates.
+//! all of them. Each request has its own search, so that its answer never depends on its batch-mates.
 //!
 //! Scores that are not finite numbers (a broken network) are read as worse than any finite score, and counted in
 //! [`Outcome::non_finite`]: a search ends with eligible items whatever the network says.

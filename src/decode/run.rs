@@ -1,11 +1,13 @@
 //! A batch of requests through the search, in fixed steps.
 
+use rayon::prelude::*;
+
 use crate::catalog::Index;
 use crate::domain::History;
 
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
-use super::scoring::{Advance, ItemQuery, PathModel, PathState};
+use super::scoring::{Advance, ItemQuery, PathModel, PathState, Residuals};
 use super::search::{Scratch, Search};
 use super::settings::Engine;
 
@@ -17,7 +19,8 @@ use super::settings::Engine;
 /// without the network.
 ///
 /// # Errors
-/// What the network says; a network whose shape is not the index's; a job without history. The whole batch fails.
+/// What the network says; a network whose shape is not the index's; a job without history, or with another index's
+/// candidates. The whole batch fails.
 pub fn decode<M: PathModel>(
     model: &mut M,
     index: &Index,
@@ -28,6 +31,7 @@ pub fn decode<M: PathModel>(
     let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
     let mut encoded = Vec::with_capacity(jobs.len());
     for (at, job) in jobs.iter().enumerate().filter(|(at, _)| wanted(*at)) {
+        DecodeError::unless_equal("the catalogue of the candidates", job.root.catalogue_len(), index.len())?;
         if job.k == 0 || job.root.is_empty() {
             outcomes[at] = Some(Outcome { short: job.root.len() < job.k, ..Outcome::default() });
         } else if job.history.is_empty() {
@@ -51,7 +55,7 @@ pub fn decode<M: PathModel>(
     }
 
     let mut before: Vec<PathState> = Vec::new();
-    let mut scratch = Scratch::default();
+    let mut scratches = vec![Scratch::default()];
     loop {
         searches.retain(|(at, _)| wanted(*at));
         let rows: Vec<Advance> = searches.iter().flat_map(|(_, search)| search.rows()).collect();
@@ -59,21 +63,52 @@ pub fn decode<M: PathModel>(
             return Ok(outcomes);
         }
         let mut states = advance(model, index, &rows)?;
-        let mut first_row = 0;
-        let mut going = Vec::with_capacity(searches.len());
-        for (at, mut search) in searches {
-            let end = first_row + search.rows().count();
-            search.step(&mut states[first_row..end], first_row, &before, model.residuals(), &mut scratch);
-            first_row = end;
-            if search.rows().next().is_some() {
-                going.push((at, search));
-            } else {
-                outcomes[at] = Some(search.finish());
-            }
-        }
-        searches = going;
+        step(&mut searches, &mut states, &before, model.residuals(), &mut scratches);
         before = states;
+        for (at, search) in searches.extract_if(.., |(_, search)| search.is_over()) {
+            outcomes[at] = Some(search.finish());
+        }
     }
+}
+
+/// Every search takes in what was read of its paths. Searches share nothing, so that a batch is worked off by as many
+/// threads as there are; a lone request stays on this one.
+fn step(
+    searches: &mut [(usize, Search<'_>)],
+    states: &mut [PathState],
+    before: &[PathState],
+    residuals: Residuals<'_>,
+    scratches: &mut Vec<Scratch>,
+) {
+    let mut work = Vec::with_capacity(searches.len());
+    let (mut rest, mut first_row) = (states, 0);
+    for (_, search) in searches {
+        let (states, others) = rest.split_at_mut(search.rows().count());
+        let rows = states.len();
+        work.push(Work { search, states, first_row });
+        (rest, first_row) = (others, first_row + rows);
+    }
+    let threads = rayon::current_num_threads().clamp(1, work.len().max(1));
+    scratches.resize_with(threads.max(scratches.len()), Scratch::default);
+    let share = work.len().div_ceil(threads).max(1);
+    let run = |(share, scratch): (&mut [Work<'_, '_>], &mut Scratch)| {
+        for Work { search, states, first_row } in share {
+            search.step(states, *first_row, before, residuals, scratch);
+        }
+    };
+    if threads == 1 {
+        work.chunks_mut(share).zip(scratches).for_each(run);
+    } else {
+        work.par_chunks_mut(share).zip(scratches).for_each(run);
+    }
+}
+
+/// One search and what was read of its paths.
+struct Work<'w, 'a> {
+    search: &'w mut Search<'a>,
+    states: &'w mut [PathState],
+    /// The row of the first of them.
+    first_row: usize,
 }
 
 /// Refuses a network that was not made for the index.

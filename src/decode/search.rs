@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::catalog::{Candidates, Index};
 use crate::domain::{ItemNumber, Token};
 
-use super::answers::{Answer, Answers, Standing};
+use super::answers::{Answer, Answers, Coverage, Standing};
 use super::corp::{Verdict, divergence, judge};
 use super::expand::Marginals;
 use super::job::{DecodeJob, Outcome, Ranked};
@@ -95,6 +95,11 @@ impl<'a> Search<'a> {
             answers: Answers::new(job.settings.expansion == Expansion::Flat),
             outcome: Outcome { short: job.root.len() < job.k, ..Outcome::default() },
         }
+    }
+
+    /// Whether no path is left to read.
+    pub(super) fn is_over(&self) -> bool {
+        self.live.is_empty()
     }
 
     /// The paths to read next; none when the search is over.
@@ -274,7 +279,13 @@ impl<'a> Search<'a> {
         if let Some(kth) = self.answers.kth(self.job.k, &mut scratch.scores) {
             scratch.children.retain(|child| child.score as f32 >= kth);
         }
-        scratch.children.sort_unstable_by(Child::order);
+        let children = &mut scratch.children;
+        // As a rule the beam is filled from the best few; the rest is sorted only when it is needed.
+        let mut sorted = children.len().min(4 * (settings.beam + settings.reserve));
+        if sorted < children.len() {
+            children.select_nth_unstable_by(sorted, Child::order);
+        }
+        children[..sorted].sort_unstable_by(Child::order);
 
         let reserve = if self.corp_reads(self.depth + 1) { settings.reserve } else { 0 };
         let needed = self.needed();
@@ -283,7 +294,12 @@ impl<'a> Search<'a> {
         let (mut best, mut spare) = (0, 0);
         let mut next = Vec::new();
         let mut next_held = Scored::default();
-        for child in &scratch.children {
+        for at in 0..children.len() {
+            if at == sorted {
+                children[at..].sort_unstable_by(Child::order);
+                sorted = children.len();
+            }
+            let child = children[at];
             let within_beam = best < settings.beam || coverage.len() < needed;
             if !within_beam && spare == reserve {
                 break;
@@ -335,37 +351,6 @@ impl<'a> Search<'a> {
             if codes.code(number)[usize::from(token.codebook)] == token.entry {
                 take(number, at);
             }
-        }
-    }
-}
-
-/// How many distinct items are answered or held.
-enum Coverage {
-    /// Paths share no items: their counts add up.
-    Sum(usize),
-    /// Paths may share items.
-    Distinct(HashSet<ItemNumber>),
-}
-
-impl Coverage {
-    fn of(answers: &Answers, expansion: Expansion) -> Self {
-        match expansion {
-            Expansion::Crss => Coverage::Sum(answers.len()),
-            Expansion::Flat => Coverage::Distinct(answers.items().collect()),
-        }
-    }
-
-    fn add(&mut self, items: &[ItemNumber]) {
-        match self {
-            Coverage::Sum(sum) => *sum += items.len(),
-            Coverage::Distinct(set) => set.extend(items),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Coverage::Sum(sum) => *sum,
-            Coverage::Distinct(set) => set.len(),
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { batch: BatchConfig::default(), warmup_batches: vec![1, 8, 64], warmup_histories: vec![1, 8, 16, 32, 50] }
+        Self { batch: BatchConfig::default(), warmup_batches: vec![1, 8, 64], warmup_histories: vec![8, 16, 32, 50] }
     }
 }
 

@@ -1,3 +1,5 @@
+//! The engine over a network made of a hash function.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

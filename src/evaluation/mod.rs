@@ -8,6 +8,7 @@ mod item_knn;
 mod metrics;
 mod popular;
 mod report;
+mod search;
 mod trial;
 
 pub use harness::{EvaluationError, RankError, Ranker, evaluate};
@@ -15,4 +16,5 @@ pub use item_knn::{ItemKnn, ItemKnnConfig};
 pub use metrics::{CUTOFFS, Metrics, Tally};
 pub use popular::Popular;
 pub use report::{Evaluation, Scores, baselines};
+pub use search::Search;
 pub use trial::{HISTORY_LIMIT, Question, Trial};

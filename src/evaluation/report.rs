@@ -52,26 +52,30 @@ pub fn baselines(
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{} users, {} items", self.users, self.items)?;
-        let protocols: [(&str, fn(&Scores) -> Metrics); 2] =
-            [("seen items filtered", |scores| scores.filtered), ("seen items allowed", |scores| scores.all)];
-        for (title, pick) in protocols {
-            write!(out, "\n{title:<20}")?;
-            for (name, _) in self.scores.all.named() {
-                write!(out, " {name:>10}")?;
-            }
-            writeln!(out)?;
-            let rows = self.baselines.iter().map(|(name, scores)| (name.as_str(), scores));
-            for (name, scores) in std::iter::once(("reg4rec", &self.scores)).chain(rows) {
-                write!(out, "{name:<20}")?;
-                for (_, value) in pick(scores).named() {
-                    write!(out, " {value:>10.4}")?;
-                }
-                writeln!(out)?;
-            }
-        }
-        Ok(())
+        writeln!(out, "{} users, {} items\n", self.users, self.items)?;
+        let baselines = self.baselines.iter().map(|(name, scores)| (name.as_str(), scores));
+        let rows: Vec<(&str, &Scores)> = std::iter::once(("reg4rec", &self.scores)).chain(baselines).collect();
+        block(out, "seen items filtered", rows.iter().map(|(name, scores)| (*name, scores.filtered)))?;
+        writeln!(out)?;
+        block(out, "seen items allowed", rows.iter().map(|(name, scores)| (*name, scores.all)))
     }
+}
+
+/// A heading and a line for each ranker.
+fn block<'a>(out: &mut fmt::Formatter<'_>, title: &str, rows: impl Iterator<Item = (&'a str, Metrics)>) -> fmt::Result {
+    write!(out, "{title:<20}")?;
+    for (name, _) in Metrics::default().named() {
+        write!(out, " {name:>10}")?;
+    }
+    writeln!(out)?;
+    for (ranker, metrics) in rows {
+        write!(out, "{ranker:<20}")?;
+        for (_, value) in metrics.named() {
+            write!(out, " {value:>10.4}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

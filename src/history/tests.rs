@@ -1,3 +1,5 @@
+//! The store: order, bounds, eviction.
+
 use std::sync::Arc;
 
 use prometheus::Registry;

@@ -1,3 +1,5 @@
+//! The sentence over a network made of a hash function.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

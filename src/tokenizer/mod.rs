@@ -1,1 +1,41 @@
-//! (being built)
+//! Item features and MPQ: feature vector to code.
+//!
+//! [`features`] turns what is known of the items into standardised rows, `fit` (feature `train`) learns a [`Tokenizer`]
+//! from them and gives every item its code, and [`Tokenizer::tokenize`] gives later items theirs.
+
+#[cfg(feature = "train")]
+mod assign;
+mod behaviour;
+#[cfg(feature = "train")]
+mod codebook_learning;
+mod diagnostics;
+mod encoders;
+mod error;
+mod feature_config;
+mod feature_model;
+mod features;
+#[cfg(feature = "train")]
+mod fit;
+mod matrix;
+#[cfg(feature = "train")]
+mod measure;
+mod mpq_config;
+mod network;
+mod saved;
+mod sparse;
+mod svd;
+mod tensors;
+mod terms;
+mod tokenizer;
+
+pub use diagnostics::Diagnostics;
+pub use encoders::{BlockModel, Encoder, HashedTerms};
+pub use error::TokenizerError;
+pub use feature_config::{BlockConfig, FeatureConfig, Modality};
+pub use feature_model::FeatureModel;
+pub use features::{FeatureBlock, FeatureTable, ItemSource, features};
+#[cfg(feature = "train")]
+pub use fit::{FitProgress, Fitted, LossParts, fit};
+pub use matrix::Matrix;
+pub use mpq_config::{CodebookUpdate, MpqConfig, Orthogonality};
+pub use tokenizer::Tokenizer;

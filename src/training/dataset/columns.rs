@@ -20,6 +20,8 @@ const CHUNK_ROWS: usize = 8192;
 /// An open Parquet file, read as a run of [`Chunk`]s.
 pub(super) struct Table {
     file: PathBuf,
+    /// The names of all its columns, for errors.
+    columns: String,
     reader: ParquetRecordBatchReader,
     next_row: usize,
 }
@@ -36,13 +38,14 @@ impl Table {
             .map_err(|error| DataError::parquet(file, error))?;
         let roots = builder.parquet_schema().root_schema().get_fields();
         let kept: Vec<usize> = (0..roots.len()).filter(|&at| wanted.contains(&roots[at].name())).collect();
+        let columns = roots.iter().map(|root| root.name()).collect::<Vec<&str>>().join(", ");
         let mask = ProjectionMask::roots(builder.parquet_schema(), kept);
         let reader = builder
             .with_projection(mask)
             .with_batch_size(CHUNK_ROWS)
             .build()
             .map_err(|error| DataError::parquet(file, error))?;
-        Ok(Self { file: file.to_path_buf(), reader, next_row: 0 })
+        Ok(Self { file: file.to_path_buf(), columns, reader, next_row: 0 })
     }
 
     /// The next rows; none at the end.
@@ -51,7 +54,7 @@ impl Table {
         let batch = batch.map_err(|error| DataError::parquet(&self.file, error))?;
         let first_row = self.next_row;
         self.next_row += batch.num_rows();
-        Ok(Some(Chunk { file: &self.file, first_row, batch }))
+        Ok(Some(Chunk { file: &self.file, columns: &self.columns, first_row, batch }))
     }
 }
 
@@ -61,6 +64,7 @@ pub(super) struct Chunk<'a> {
     pub(super) file: &'a Path,
     /// The place in the file of this chunk's first row.
     pub(super) first_row: usize,
+    columns: &'a str,
     batch: RecordBatch,
 }
 
@@ -78,9 +82,7 @@ impl Chunk<'_> {
     /// A column of integers that must be there, without nulls.
     pub(super) fn integers(&self, column: &'static str) -> Result<Vec<i64>, DataError> {
         let Some(array) = self.batch.column_by_name(column) else {
-            let schema = self.batch.schema();
-            let present: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(DataError::MissingColumn { file: self.file.into(), column, present: present.join(", ") });
+            return Err(DataError::MissingColumn { file: self.file.into(), column, present: self.columns.into() });
         };
         let values = match array.data_type() {
             DataType::Int64 => cast::<Int64Type, _>(array, Some),

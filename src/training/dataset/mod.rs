@@ -4,8 +4,12 @@ mod columns;
 mod cores;
 mod error;
 mod fingerprint;
+mod kind;
 mod read;
 mod split;
+mod summary;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::path::Path;
@@ -14,7 +18,9 @@ use crate::domain::{EventKind, Item, ItemNumber};
 
 pub use self::cores::k_core;
 pub use self::error::DataError;
+pub use self::kind::{kind_name, kind_named};
 pub use self::split::{Part, Split};
+pub use self::summary::Summary;
 
 /// The file of the events, in a data set's directory.
 pub const INTERACTIONS_FILE: &str = "interactions.parquet";

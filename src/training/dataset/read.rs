@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::columns::{Chunk, Table};
+use super::kind::{kind_name, kind_named};
 use super::{DataError, Dataset, DatasetItem, INTERACTIONS_FILE, ITEMS_FILE, Interaction};
 use crate::domain::{EventKind, Item, ItemNumber};
 
@@ -182,7 +183,7 @@ fn interaction_rows(
         };
         let kind = match kinds[row].as_deref() {
             None => EventKind::default(),
-            Some(name) => kind(name).ok_or_else(|| {
+            Some(name) => kind_named(name).ok_or_else(|| {
                 let known = EventKind::ALL.map(kind_name).join(", ");
                 chunk.wrong(row, "kind", format!("{name:?}, expected one of {known}"))
             })?,
@@ -236,22 +237,6 @@ fn check_user_ids(file: &Path, user_ids: &[String], rows: &[Row]) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// The name of a kind in the `kind` column.
-pub(super) fn kind_name(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::View => "view",
-        EventKind::Click => "click",
-        EventKind::Cart => "cart",
-        EventKind::Purchase => "purchase",
-        EventKind::Hide => "hide",
-        EventKind::Rating => "rating",
-    }
-}
-
-fn kind(name: &str) -> Option<EventKind> {
-    EventKind::ALL.into_iter().find(|&kind| kind_name(kind) == name)
 }
 
 fn first<T: Copy>(values: &[T], wanted: impl Fn(T) -> bool) -> Option<(usize, T)> {

@@ -13,7 +13,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::read::kind_name;
+use super::kind::kind_name;
 use super::{DataError, Dataset, DatasetItem, INTERACTIONS_FILE, ITEMS_FILE, Interaction};
 use crate::domain::EventKind;
 

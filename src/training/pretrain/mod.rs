@@ -12,6 +12,6 @@ pub use batches::{Batch, Batches, TrainingSet};
 pub use catalogue_loss::{CatalogueLoss, catalogue_loss};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::PretrainConfig;
-pub use learner::{EpochReport, Losses, PretrainError, Pretrained, pretrain};
-pub use path_loss::{PathLoss, PathTargets, path_loss};
+pub use learner::{EpochReport, Lesson, Losses, PretrainError, Pretrained, Progress, pretrain};
+pub use path_loss::{Candidates, PathContext, PathLoss, PathTargets, path_loss};
 pub use validation::{HeldOut, ValidationScores, validate};

@@ -186,7 +186,7 @@ pub fn path_loss<B: AutodiffBackend>(
     let x = Tensor::cat(inputs, 1); // [paths, steps + 1, d]
     let width = x.dims()[2];
     let x = x.reshape([paths * (steps + 1), width]);
-    let states = network.decode(x, paths, &mut Vec::new(), &context.history, context.hidden); // [paths * (steps + 1), d]
+    let states = network.decode(x, paths, &mut Vec::new(), &context.history, context.hidden.clone()); // [paths * (steps + 1), d]
     let refinements = network.refinements(states.clone());
     let token_width = refinements.dims()[1];
     let refinements = refinements.reshape([paths, steps + 1, token_width]);
