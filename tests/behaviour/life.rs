@@ -7,7 +7,7 @@ use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_types::StatusExt;
 
-use crate::fake::{Fake, settings, start, start_cold, user};
+use crate::fake::{Fake, page_at, settings, start, start_cold, user};
 
 const SERVICE: &str = "reg4rec.v1.RecommendationService";
 
@@ -51,12 +51,7 @@ async fn a_drain_says_so_answers_on_and_lets_calls_end() {
 
     let ended = server.stop();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut page = TcpStream::connect(admin).await.unwrap();
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    page.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut told = String::new();
-    page.read_to_string(&mut told).await.unwrap();
-    assert!(told.contains("503") && told.ends_with("draining\n"), "{told}");
+    assert_eq!(page_at(&admin.to_string(), "/readyz").await, (503, "draining\n".to_owned()));
     // Within the lag a new call is taken, on a new connection too.
     assert!(TcpStream::connect(public).await.is_ok());
     let late = tokio::spawn(async move { late.recommend(user("late")).await });

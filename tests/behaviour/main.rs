@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod batch_call;
+mod bundle;
 mod deadline;
 mod fake;
 mod foreign;
 mod life;
+mod process;
