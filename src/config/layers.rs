@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use config::builder::DefaultState;
-use config::{ConfigBuilder, Environment, File, FileFormat};
+use config::{ConfigBuilder, File, FileFormat};
 
 use super::{Config, ConfigError};
 
@@ -11,7 +11,7 @@ use super::{Config, ConfigError};
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Variables of this prefix are settings: `REG4REC__SERVER__LISTEN` is `server.listen`.
-const PREFIX: &str = "REG4REC";
+const PREFIX: &str = "REG4REC__";
 
 /// What overrides the defaults.
 #[derive(Debug, Clone, Default)]
@@ -38,22 +38,40 @@ pub fn read(layers: &Layers<'_>) -> Result<Config, ConfigError> {
             .map_err(|error| ConfigError::File { path: path.to_owned(), reason: error.to_string() })?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
-    let settings = with_flags(builder.add_source(environment(layers)), layers)?.build()?;
+    let settings = with_flags(builder.add_source(environment(layers)?), layers)?.build()?;
     let config: Config = settings.try_deserialize()?;
     config.check()?;
     Ok(config)
 }
 
-fn environment(layers: &Layers<'_>) -> Environment {
-    let ours = layers.environment.iter().filter(|(key, _)| key.starts_with("REG4REC__")).cloned().collect();
-    Environment::with_prefix(PREFIX)
-        .prefix_separator("__")
-        .separator("__")
-        .try_parsing(true)
-        .list_separator(",")
-        .with_list_parse_key("engine.warmup_batches")
-        .with_list_parse_key("engine.warmup_histories")
-        .source(Some(ours))
+/// The environment as a source of its own. A value is read as TOML where it is a number, a boolean or a list of such
+/// (`[1, 8]`), and else as the text that it is.
+fn environment(layers: &Layers<'_>) -> Result<config::Config, ConfigError> {
+    let mut builder = config::Config::builder();
+    for (name, value) in &layers.environment {
+        let Some(key) = name.strip_prefix(PREFIX) else { continue };
+        let key = key.to_lowercase().replace("__", ".");
+        builder = builder
+            .set_override(&key, plain(value))
+            .map_err(|reason| ConfigError::Variable { name: name.clone(), reason: reason.to_string() })?;
+    }
+    Ok(builder.build()?)
+}
+
+fn plain(text: &str) -> config::Value {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
+    let value = parsed.and_then(|mut table| value(table.remove("value")?));
+    value.unwrap_or_else(|| text.into())
+}
+
+fn value(value: toml::Value) -> Option<config::Value> {
+    match value {
+        toml::Value::Integer(number) => Some(number.into()),
+        toml::Value::Float(number) => Some(number.into()),
+        toml::Value::Boolean(flag) => Some(flag.into()),
+        toml::Value::Array(entries) => entries.into_iter().map(self::value).collect::<Option<Vec<_>>>().map(Into::into),
+        toml::Value::String(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
 }
 
 fn with_flags(

@@ -87,6 +87,14 @@ pub enum ConfigError {
         /// Why not.
         reason: String,
     },
+    /// An environment variable of ours names no key.
+    #[error("{name}: {reason}, expected REG4REC__SECTION__KEY")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// A key is unknown, missing, or of the wrong type; the message names it.
     #[error("settings: {0}")]
     Shape(#[from] config::ConfigError),
@@ -168,13 +176,13 @@ mod tests {
     fn lists_and_nested_keys_come_from_the_environment() {
         let layers = Layers {
             environment: vec![
-                ("REG4REC__ENGINE__WARMUP_BATCHES".into(), "1,4".into()),
+                ("REG4REC__ENGINE__WARMUP_BATCHES".into(), "[4]".into()),
                 ("REG4REC__ENGINE__BATCH__MAX_BATCH".into(), "16".into()),
             ],
             ..Layers::default()
         };
         let engine = read(&layers).unwrap().engine;
-        assert_eq!((engine.warmup_batches, engine.batch.max_batch), (vec![1, 4], 16));
+        assert_eq!((engine.warmup_batches, engine.batch.max_batch), (vec![4], 16));
     }
 
     #[test]
@@ -203,6 +211,10 @@ mod tests {
         }
         let error = refused(&Layers { environment: environment("REG4REC__SERVER__LISEN", "1"), ..Layers::default() });
         assert!(error.contains("lisen"), "{error}");
+        for name in ["REG4REC__", "REG4REC__SERVER____LISTEN", "REG4REC__A B"] {
+            let error = refused(&Layers { environment: environment(name, "1"), ..Layers::default() });
+            assert!(error.contains("REG4REC__") || error.contains("unknown field"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -159,11 +159,16 @@ impl<R: Recommends> Server<R> {
     }
 
     fn transport(&self) -> tonic::transport::Server {
+        // h2 ends a connection on which it holds too many small DATA frames: each under 256 bytes counts as 256, and the
+        // sum may reach half the connection's window. The window is sized so that every stream may hold one, or a burst
+        // of small requests on one connection would end it. (An adaptive window begins too small for that.)
+        let streams = self.config.max_streams_per_connection;
+        let window = streams.saturating_mul(4 * 256).clamp(1 << 20, i32::MAX as u32);
         tonic::transport::Server::builder()
-            .max_concurrent_streams(self.config.max_streams_per_connection)
+            .max_concurrent_streams(streams)
+            .initial_connection_window_size(window)
             .http2_keepalive_interval(Some(Duration::from_millis(self.config.keepalive_interval_ms)))
             .http2_keepalive_timeout(Some(Duration::from_millis(self.config.keepalive_timeout_ms)))
-            .http2_adaptive_window(Some(true))
     }
 
     fn routes(&self) -> Result<Router, ServerError> {

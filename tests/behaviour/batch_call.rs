@@ -48,6 +48,23 @@ async fn requests_of_a_batch_are_worked_on_together() {
 }
 
 #[tokio::test]
+async fn a_burst_of_small_calls_on_one_connection_is_answered() {
+    let server = start(Fake { delay: Duration::from_millis(500), ..Fake::default() }).await;
+    let client = server.client().await;
+    let calls: Vec<_> = (0..2000)
+        .map(|at| {
+            let mut client = client.clone();
+            tokio::spawn(
+                async move { client.recommend(user(&format!("u{at}"))).await.map(|answer| answer.into_inner()) },
+            )
+        })
+        .collect();
+    for (at, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap().items[0].item_id, format!("u{at}-0"));
+    }
+}
+
+#[tokio::test]
 async fn an_empty_batch_names_requests() {
     let server = start(Fake::default()).await;
     let status =

@@ -19,7 +19,8 @@ const CATEGORIES: [&str; 3] = ["Hats", "Shoes", "Gloves"];
 
 fn network() -> NetworkConfig {
     NetworkConfig {
-        items: 60,
+        // Enough that a search takes at least one step.
+        items: 300,
         categories: CATEGORIES.len(),
         codes: CodeShape { codebooks: 4, entries: 8 },
         code_width: 8,
@@ -103,17 +104,12 @@ pub fn write(dir: &Path, golden_shift: f32) -> Expected {
         warmup: vec![WarmupShape { batch: 1, history: 4 }],
     };
     let manifest = Manifest {
-        name: "tiny".into(),
-        version: "1".into(),
-        data: DataFacts { fingerprint: "f00d".into(), users: 3, items: 60, interactions: 9 },
+        data: DataFacts { fingerprint: "f00d".into(), users: 3, items: 300, interactions: 9 },
         training: json!({"seed": 7}),
-        network: serde_json::to_value(&network).unwrap(),
         tokenizer: TokenizerFacts { config: json!({}), diagnostics: json!({}) },
         decode: serde_json::to_value(DecodeSettings::default()).unwrap(),
         metrics: json!({}),
-        max_history: network.max_history,
-        categories: CATEGORIES.map(str::to_owned).to_vec(),
-        ..Manifest::default()
+        ..Manifest::new("tiny", "1", network, CATEGORIES.map(str::to_owned).to_vec())
     };
     publish(dir, manifest, parts).unwrap();
     expected

@@ -45,15 +45,15 @@ pub async fn load(config: &Config, dir: PathBuf, registry: &Registry) -> anyhow:
     let shown = dir.display().to_string();
     let bundle = tokio::task::spawn_blocking(move || artifact::load(&dir)).await?;
     let bundle = bundle.with_context(|| format!("bundle {shown}"))?;
-    let network: NetworkConfig = bundle.manifest.network_as()?;
     let settings: DecodeSettings = bundle.manifest.decode_as()?;
     let LoadedBundle { manifest, index, weights, golden, warmup, .. } = bundle;
-    let index = Arc::new(index);
+    let (index, network) = (Arc::new(index), manifest.network);
+    let max_history = network.max_history;
     let engine = Engine {
         name: config.bundle.variant.clone(),
         index: Arc::clone(&index),
         settings: settings.clone(),
-        config: warm_shapes(&config.engine, &warmup, manifest.max_history),
+        config: warm_shapes(&config.engine, &warmup, max_history),
         metrics: EngineMetrics::new(registry)?,
     };
     let engine = start(config.bundle.device, engine, network, weights).await?;
@@ -67,7 +67,7 @@ pub async fn load(config: &Config, dir: PathBuf, registry: &Registry) -> anyhow:
         bundle_name: manifest.name,
         bundle_version: manifest.version,
         settings,
-        max_history: manifest.max_history,
+        max_history,
     };
     let histories = Arc::new(HistoryStore::new(config.history, registry)?);
     let default = config.bundle.variant.clone();

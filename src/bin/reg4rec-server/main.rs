@@ -1,9 +1,9 @@
 //! The server's process: settings, sockets, bundle, drain. It only wires.
-#![allow(clippy::print_stdout, reason = "it tells the person who starts it where it listens and how to ask")]
 
 mod flags;
 mod load;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,9 +66,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let public = bind(config.server.listen).await?;
     let admin = bind(config.server.admin).await?;
     let address = public.local_addr()?;
-    println!("gRPC   http://{address}");
-    println!("admin  http://{}", admin.local_addr()?);
-    println!("loading {} …", bundle.display());
+    say(&format!("gRPC   http://{address}"));
+    say(&format!("admin  http://{}", admin.local_addr()?));
+    say(&format!("loading {} …", bundle.display()));
 
     let registry = Registry::new();
     let (server, opener) = Server::new(
@@ -81,7 +81,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let opening = tokio::spawn(async move {
         let error = match load::load(&config, bundle, &registry).await {
             Ok((recommender, example)) => {
-                println!("ready. Ask:\n  reg4rec ask --server http://{address} {example} --explain");
+                say(&format!("ready. Ask:\n  reg4rec ask --server http://{address} {example} --explain"));
                 open(&opener, recommender).await
             }
             Err(error) => error,
@@ -106,6 +106,11 @@ async fn open(opener: &Opener<Recommender>, recommender: Recommender) -> anyhow:
     opener.open(recommender.clone());
     let variant = recommender.engine_stopped().await;
     anyhow::anyhow!("the engine of variant {variant:?} stopped; the log says why")
+}
+
+/// Tells the person who started it. Nobody may be reading: that is no reason to stop.
+fn say(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
