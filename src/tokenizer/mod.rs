@@ -14,8 +14,14 @@ mod error;
 mod feature_config;
 mod feature_model;
 mod features;
+#[cfg(test)]
+mod features_tests;
 #[cfg(feature = "train")]
 mod fit;
+#[cfg(all(test, feature = "train"))]
+mod fit_tests;
+#[cfg(test)]
+mod fixtures;
 mod matrix;
 #[cfg(feature = "train")]
 mod measure;

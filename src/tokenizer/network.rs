@@ -193,3 +193,85 @@ pub(super) fn chosen_entries(codebooks: &[f32], shape: [usize; 3], codes: &[u16]
 fn parameter<B: Backend, const D: usize>(tensor: &NamedTensor, device: &B::Device) -> Param<Tensor<B, D>> {
     Param::from_data(TensorData::new(tensor.data.clone(), tensor.shape.clone()), device)
 }
+
+#[cfg(all(test, feature = "train"))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use burn::backend::{Autodiff, Flex};
+    use rand::SeedableRng;
+
+    use super::*;
+
+    type Trained = Autodiff<Flex>;
+
+    fn network(config: &MpqConfig, width: usize) -> Mpq<Trained> {
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        Mpq::from_tensors(&initial(config, width, &mut random), &Default::default())
+    }
+
+    fn rows(items: usize, width: usize) -> Tensor<Trained, 2> {
+        let data = gaussian(items * width, &mut ChaCha8Rng::seed_from_u64(5));
+        Tensor::from_data(TensorData::new(data, [items, width]), &Default::default())
+    }
+
+    #[test]
+    fn gradients_reach_every_expert_the_gate_and_the_decoder() {
+        let config = MpqConfig { codebooks: 5, entries: 8, latent: 4, hidden: 6, ..MpqConfig::default() };
+        let network = network(&config, 7);
+        let rows = rows(32, 7);
+        let latents = network.latents(rows.clone());
+        let codes = (latents.clone().detach() * 0.9 - latents.clone()).detach() + latents;
+        let loss = (network.reconstruct(rows.clone(), codes) - rows).powi_scalar(2).sum();
+        let gradients = loss.backward();
+        for (name, weights) in [("expert_in", &network.expert_in), ("expert_out", &network.expert_out)] {
+            let gradient = host(weights.grad(&gradients).expect(name));
+            for (expert, gradient) in gradient.chunks(gradient.len() / 5).enumerate() {
+                assert!(gradient.iter().any(|&value| value.abs() > 1e-6), "{name}, expert {expert}");
+            }
+        }
+        for (name, weights) in [("gate", &network.gate), ("decoder_in", &network.decoder_in)] {
+            let gradient = host(weights.grad(&gradients).expect(name));
+            assert!(gradient.iter().any(|&value| value.abs() > 1e-6), "{name}");
+        }
+    }
+
+    #[test]
+    fn latent_overlap_is_the_mean_squared_cosine_of_pairs() {
+        let (codebooks, items, latent) = (3, 4, 5);
+        let data = gaussian(codebooks * items * latent, &mut ChaCha8Rng::seed_from_u64(6));
+        let tensor = Tensor::from_data(TensorData::new(data.clone(), [codebooks, items, latent]), &Default::default());
+        let found = host(Mpq::<Flex>::latent_overlap(tensor))[0];
+        let at = |r: usize, item: usize| &data[(r * items + item) * latent..(r * items + item + 1) * latent];
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+        let mut expected = 0.0;
+        for item in 0..items {
+            for (r, s) in [(0, 1), (0, 2), (1, 2)] {
+                let (a, b) = (at(r, item), at(s, item));
+                expected += product(a, b).powi(2) / (product(a, a) * product(b, b)) / (3 * items) as f32;
+            }
+        }
+        assert!((found - expected).abs() < 1e-5, "{found} against {expected}");
+    }
+
+    #[test]
+    fn the_nearest_entry_has_the_least_distance() {
+        let (codebooks, items, entries, latent) = (2, 9, 6, 3);
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let points = gaussian(codebooks * items * latent, &mut random);
+        let centres = gaussian(codebooks * entries * latent, &mut random);
+        let tensor = |data: &[f32], rows| {
+            Tensor::<Flex, 3>::from_data(TensorData::new(data.to_vec(), [codebooks, rows, latent]), &Default::default())
+        };
+        let found = nearest(tensor(&points, items), tensor(&centres, entries));
+        for (at, &entry) in found.iter().enumerate() {
+            let codebook = at / items;
+            let distance = |entry: usize| -> f32 {
+                let centre = &centres[(codebook * entries + entry) * latent..][..latent];
+                points[at * latent..][..latent].iter().zip(centre).map(|(a, b)| (a - b).powi(2)).sum()
+            };
+            let least = (0..entries).map(distance).fold(f32::INFINITY, f32::min);
+            assert!((distance(usize::from(entry)) - least).abs() < 1e-5);
+        }
+    }
+}
