@@ -1,1 +1,32 @@
-//! (being built)
+//! The bundle: everything that serving needs from training, in one directory.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `manifest.json` | [`Manifest`]: what the bundle is, and size and hash of every other file |
+//! | `weights.safetensors` | the network's tensors |
+//! | `codebooks.safetensors` | the tokenizer's tensors |
+//! | `items.parquet` | the items, their codes, categories and priors |
+//! | `golden.json` | some requests with the answers expected ([`Golden`]) |
+//! | `warmup.json` | the shapes to run before the first request ([`WarmupShape`]) |
+//!
+//! [`publish()`] writes one whole or not at all; [`load()`] believes nothing that it has not checked; [`verify()`] and
+//! [`show()`] tell a person. No file holds anything that can execute.
+
+mod error;
+mod golden;
+mod items;
+mod load;
+mod manifest;
+mod publish;
+mod report;
+#[cfg(test)]
+mod sample;
+mod tensors;
+
+pub use error::BundleError;
+pub use golden::{Golden, GoldenAnswer, GoldenEvent, WarmupShape};
+pub use load::{LoadedBundle, load};
+pub use manifest::{DataFacts, FileFacts, MANIFEST_FILE, Manifest, SCHEMA_VERSION, TokenizerFacts};
+pub use publish::{BundleParts, publish};
+pub use report::{BundleView, VerifyReport, show, verify};
+pub use tensors::{Tensor, TensorFacts, pack_tensors, tensors};

@@ -1,1 +1,31 @@
-//! (being built)
+//! Admission, queue and batches: callers submit jobs and await answers, one worker thread takes them in batches.
+//!
+//! Generic over the job. A [`lane`] has two ends: the [`Submitter`], async, refuses what is late or cannot finish in
+//! time and takes a job back out of the queue when its caller goes away; the [`Worker`], a plain thread, takes all that
+//! waits, up to a limit, whenever it is free. There is no waiting for company unless a linger is configured: while one
+//! batch runs, the next one fills by itself.
+
+mod config;
+mod estimate;
+mod metrics;
+mod queue;
+mod submit;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
+mod worker;
+
+use std::sync::Arc;
+
+pub use config::BatchConfig;
+pub use metrics::BatchMetrics;
+pub use submit::{Answered, Submitter};
+pub use worker::{Batch, Worker};
+
+use queue::Queue;
+
+/// The two ends of a new queue. `name` labels its depth in the metrics; it must come from a closed list.
+pub fn lane<J, A>(name: &str, config: BatchConfig, metrics: &BatchMetrics) -> (Submitter<J, A>, Worker<J, A>) {
+    let queue = Arc::new(Queue::new(config, metrics.clone(), name));
+    (Submitter::new(queue.clone()), Worker::new(queue))
+}

@@ -1,1 +1,62 @@
-fn main() {}
+//! The trainer: data sets in, bundles out.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use reg4rec::training::{evaluate, fit, generate, import};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "reg4rec-trainer", version, about = "Trains and evaluates REG4Rec bundles")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a synthetic shop
+    Generate(generate::GenerateArgs),
+    /// Bring foreign data into the data set layout
+    Import(import::ImportArgs),
+    /// From a data set to a verified bundle
+    Fit(fit::FitArgs),
+    /// Metrics of a bundle on a data set, with baselines beside it
+    Evaluate(evaluate::EvaluateArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        Command::Generate(args) => writeln!(out, "{}", generate::run(&args)?)?,
+        Command::Import(args) => writeln!(out, "{}", import::run(&args)?)?,
+        Command::Fit(args) => {
+            let fit = fit::fit(&args, &mut fit::Narrator::new())?;
+            writeln!(out, "{}\n{} is published at {}", fit.evaluation, fit.manifest.label(), args.out.display())?;
+        }
+        Command::Evaluate(args) => {
+            let mut narrator = if args.json { fit::Narrator::silent() } else { fit::Narrator::new() };
+            let found = evaluate::run(&args, &mut |done, all| narrator.counted(done, all))?;
+            narrator.stage("done", &args.bundle.display().to_string());
+            if args.json {
+                writeln!(out, "{}", serde_json::to_string(&found)?)?;
+            } else {
+                writeln!(out, "{found}")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,7 +1,30 @@
 //! From a user's scores to items: CRSS beam search, CORP pruning, early finish, and the exact scorer.
 //!
 //! Pure: no tensors, no clock, no async. The network stands behind [`PathModel`].
+//!
+//! [`decode`] takes a batch of requests through the search in fixed steps: one `encode`, then one `advance` a step for
+//! all of them. Each request has its own search, so that its answer never depends on its batch-mates.
+//!
+//! Scores that are not finite numbers (a broken network) are read as worse than any finite score, and counted in
+//! [`Outcome::non_finite`]: a search ends with eligible items whatever the network says.
 
+mod answers;
+mod corp;
+mod exact;
+mod expand;
+mod job;
+mod run;
 mod scoring;
+mod search;
+mod settings;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod trail;
 
+pub use corp::divergence;
+pub use exact::exact;
+pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
+pub use run::decode;
 pub use scoring::{Advance, ItemQuery, PathModel, PathState, Residuals};
+pub use settings::{DecodeSettings, Engine, Expansion};

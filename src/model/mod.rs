@@ -1,1 +1,19 @@
-//! (being built)
+//! The network on burn: what reads a history, scores items, and writes a token path.
+//!
+//! One encoder position per history event; a scorer whose sum over an item's tokens and residual is normalised over
+//! the catalogue; a decoder that reads the path so far and refines the scores of the items it still allows; a category
+//! head on every decoder state.
+
+mod attention;
+mod block;
+mod config;
+mod network;
+mod scorer;
+mod weights;
+
+pub use attention::{Attention, AttentionConfig, KeysValues};
+pub use block::{DecoderBlock, EncoderBlock, FeedForward};
+pub use config::NetworkConfig;
+pub use network::{EncoderBatch, Network, Queries};
+pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};
+pub use weights::{WeightsError, load_weights, save_weights};

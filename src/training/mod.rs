@@ -1,1 +1,10 @@
-//! (being built)
+//! From events to a bundle: data sets, tokens, pre-training, fit, publish.
+
+pub mod classes;
+pub mod dataset;
+pub mod evaluate;
+pub mod fit;
+pub mod generate;
+pub mod import;
+pub mod preset;
+pub mod pretrain;

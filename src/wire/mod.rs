@@ -1,1 +1,30 @@
-//! (being built)
+//! Bytes to words and back: the messages of `proto/`, the checks that turn them into words of our own, and the one
+//! table from failures to gRPC statuses. Pure: no runtime, no clock.
+//!
+//! The strings of requests are bytes in [`v1`] (see `build.rs`), so that one that is not UTF-8 is a named violation like
+//! any other instead of a message that cannot be read.
+
+mod checks;
+mod codec;
+pub mod decode;
+pub mod encode;
+mod status;
+
+pub use codec::{RequestCodec, RequestDecoder};
+pub use status::{status, status_message};
+
+/// The messages and the server of package `reg4rec.v1`, as `build.rs` wrote them.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("reg4rec.v1");
+}
+
+/// The client of package `reg4rec.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod client {
+    include!(concat!(env!("OUT_DIR"), "/client/reg4rec.v1.rs"));
+    pub use recommendation_service_client::RecommendationServiceClient;
+}
+
+/// The descriptors of package `reg4rec.v1` and all it imports, encoded: what reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reg4rec.v1.bin"));

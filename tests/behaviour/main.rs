@@ -1,1 +1,11 @@
+//! What the service does as seen from outside, a file a behaviour. One binary: each would link burn and tonic again.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_input;
+mod batch_call;
+mod bundle;
+mod deadline;
+mod fake;
+mod foreign;
+mod life;
+mod process;

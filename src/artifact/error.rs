@@ -1,0 +1,20 @@
+//! Why a bundle was refused.
+
+use thiserror::Error;
+
+/// A bundle cannot be read or written: the file at fault and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{file}: {reason}")]
+pub struct BundleError {
+    /// A file of the bundle by its name, or a directory by its path.
+    pub file: String,
+    /// What was found and what was expected.
+    pub reason: String,
+}
+
+impl BundleError {
+    /// `file` is refused for `reason`.
+    pub fn new(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { file: file.into(), reason: reason.into() }
+    }
+}

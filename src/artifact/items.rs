@@ -1,0 +1,184 @@
+//! `items.parquet`: one row an item, in the order of the dense item numbers.
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | item_id | string | the owner's id, unique |
+//! | title, brand | string, may be null | |
+//! | price | float32, may be null | finite, not negative |
+//! | categories | list of string | coarse to fine |
+//! | category | uint32 | class of the category head |
+//! | prior | float32 | ln of the smoothed popularity |
+//! | eligible | boolean | |
+//! | code | fixed-size list of uint16 | M entries, each below D |
+
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    BooleanBuilder, FixedSizeListBuilder, Float32Builder, ListBuilder, StringBuilder, UInt16Builder, UInt32Builder,
+};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt16Array,
+    UInt32Array,
+};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::BundleError;
+use super::manifest::ITEMS_FILE;
+use crate::catalog::CatalogItem;
+use crate::domain::{CodeShape, CodeTable, Item};
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 8192;
+
+/// The table as Parquet bytes. `items` and `codes` must be of the same length, one row an item.
+pub(super) fn pack(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<u8>, BundleError> {
+    if codes.items() != items.len() {
+        return Err(refuse(format!("{} codes for {} items", codes.items(), items.len())));
+    }
+    let batch = RecordBatch::try_from_iter_with_nullable(columns(items, codes)?).map_err(cannot_write)?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(cannot_write)?;
+    writer.write(&batch).map_err(cannot_write)?;
+    writer.close().map_err(cannot_write)?;
+    Ok(bytes)
+}
+
+/// Reads the table: `rows` items and their codes of `shape`. What the rows say is for the index to check.
+pub(super) fn read(
+    bytes: Vec<u8>,
+    rows: usize,
+    shape: CodeShape,
+) -> Result<(Vec<CatalogItem>, CodeTable), BundleError> {
+    let reader = ParquetRecordBatchReader::try_new(Bytes::from(bytes), BATCH_ROWS)
+        .map_err(|error| refuse(format!("not a Parquet file: {error}")))?;
+    let (mut items, mut entries) = (Vec::new(), Vec::new());
+    for batch in reader {
+        let batch = batch.map_err(|error| refuse(format!("cannot be decoded: {error}")))?;
+        if items.len() + batch.num_rows() > rows {
+            return Err(refuse(format!("more rows than the {rows} that the manifest says")));
+        }
+        read_items(&batch, &mut items)?;
+        read_codes(&batch, shape, &mut entries)?;
+    }
+    if items.len() != rows {
+        return Err(refuse(format!("{} rows, the manifest says {rows}", items.len())));
+    }
+    let codes = CodeTable::new(shape, entries).map_err(|reason| refuse(format!("code: {reason}")))?;
+    Ok((items, codes))
+}
+
+fn columns(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<(&'static str, ArrayRef, bool)>, BundleError> {
+    let texts = |text: fn(&Item) -> Option<&str>| -> ArrayRef {
+        let mut column = StringBuilder::new();
+        items.iter().for_each(|row| column.append_option(text(&row.item)));
+        Arc::new(column.finish())
+    };
+    let mut prices = Float32Builder::new();
+    let mut paths = ListBuilder::new(StringBuilder::new());
+    let mut categories = UInt32Builder::new();
+    let mut priors = Float32Builder::new();
+    let mut eligible = BooleanBuilder::new();
+    let width = i32::try_from(codes.shape().codebooks).map_err(|_| refuse("code: too many codebooks"))?;
+    let mut code_rows = FixedSizeListBuilder::new(UInt16Builder::new(), width);
+    for (row, code) in items.iter().zip(codes.entries().chunks(codes.shape().codebooks)) {
+        prices.append_option(row.item.price);
+        row.item.categories.iter().for_each(|name| paths.values().append_value(name));
+        paths.append(true);
+        categories.append_value(row.category);
+        priors.append_value(row.prior);
+        eligible.append_value(row.item.eligible);
+        code_rows.values().append_slice(code);
+        code_rows.append(true);
+    }
+    Ok(vec![
+        ("item_id", texts(|item| Some(&item.id)), false),
+        ("title", texts(|item| item.title.as_deref()), true),
+        ("brand", texts(|item| item.brand.as_deref()), true),
+        ("price", Arc::new(prices.finish()), true),
+        ("categories", Arc::new(paths.finish()), false),
+        ("category", Arc::new(categories.finish()), false),
+        ("prior", Arc::new(priors.finish()), false),
+        ("eligible", Arc::new(eligible.finish()), false),
+        ("code", Arc::new(code_rows.finish()), false),
+    ])
+}
+
+fn read_items(batch: &RecordBatch, items: &mut Vec<CatalogItem>) -> Result<(), BundleError> {
+    let ids: &StringArray = required(batch, "item_id", "string")?;
+    let titles: &StringArray = column(batch, "title", "string")?;
+    let brands: &StringArray = column(batch, "brand", "string")?;
+    let prices: &Float32Array = column(batch, "price", "float32")?;
+    let paths: &ListArray = required(batch, "categories", "list of string")?;
+    let categories: &UInt32Array = required(batch, "category", "uint32")?;
+    let priors: &Float32Array = required(batch, "prior", "float32")?;
+    let eligible: &BooleanArray = required(batch, "eligible", "boolean")?;
+    let text = |column: &StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
+    for row in 0..batch.num_rows() {
+        let path = paths.value(row);
+        let names = path
+            .as_any()
+            .downcast_ref::<StringArray>()
+            .filter(|names| names.null_count() == 0)
+            .ok_or_else(|| refuse("column categories: expected a list of string without nulls"))?;
+        let item = Item {
+            id: ids.value(row).to_owned(),
+            title: text(titles, row),
+            brand: text(brands, row),
+            categories: (0..names.len()).map(|at| names.value(at).to_owned()).collect(),
+            price: prices.is_valid(row).then(|| prices.value(row)),
+            eligible: eligible.value(row),
+        };
+        items.push(CatalogItem { item, category: categories.value(row), prior: priors.value(row) });
+    }
+    Ok(())
+}
+
+fn read_codes(batch: &RecordBatch, shape: CodeShape, entries: &mut Vec<u16>) -> Result<(), BundleError> {
+    let rows: &FixedSizeListArray = required(batch, "code", "fixed-size list of uint16")?;
+    if usize::try_from(rows.value_length()).ok() != Some(shape.codebooks) {
+        return Err(refuse(format!(
+            "column code: {} entries an item, the manifest says {}",
+            rows.value_length(),
+            shape.codebooks
+        )));
+    }
+    for row in 0..rows.len() {
+        let code = rows.value(row);
+        let code = code
+            .as_any()
+            .downcast_ref::<UInt16Array>()
+            .filter(|code| code.null_count() == 0)
+            .ok_or_else(|| refuse("column code: expected a fixed-size list of uint16 without nulls"))?;
+        entries.extend_from_slice(code.values());
+    }
+    Ok(())
+}
+
+/// A column that may hold nulls.
+fn column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str, wanted: &str) -> Result<&'a T, BundleError> {
+    let found = batch.column_by_name(name).ok_or_else(|| refuse(format!("column {name} is missing")))?;
+    let typed = found.as_any().downcast_ref::<T>();
+    typed.ok_or_else(|| refuse(format!("column {name}: {}, expected {wanted}", found.data_type())))
+}
+
+/// A column that holds no nulls.
+fn required<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str, wanted: &str) -> Result<&'a T, BundleError> {
+    let typed: &T = column(batch, name, wanted)?;
+    match typed.null_count() {
+        0 => Ok(typed),
+        nulls => Err(refuse(format!("column {name}: {nulls} nulls, expected none"))),
+    }
+}
+
+fn cannot_write(error: impl std::fmt::Display) -> BundleError {
+    refuse(format!("cannot be written: {error}"))
+}
+
+fn refuse(reason: impl Into<String>) -> BundleError {
+    BundleError::new(ITEMS_FILE, reason)
+}

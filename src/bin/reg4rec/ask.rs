@@ -1,0 +1,101 @@
+//! `reg4rec ask`: one request to a running server.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tonic::transport::Endpoint;
+
+use reg4rec::wire::client::RecommendationServiceClient;
+use reg4rec::wire::v1;
+
+use super::page;
+
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    server: String,
+    /// Whose stored history to use
+    #[arg(long, required_unless_present = "history")]
+    user: Option<String>,
+    /// Item ids, oldest first; used instead of a stored history
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',')]
+    history: Vec<String>,
+    /// How many items
+    #[arg(short, default_value_t = 10)]
+    k: u32,
+    /// Tell the path behind every item
+    #[arg(long)]
+    explain: bool,
+    /// Leave out the items of the history
+    #[arg(long)]
+    exclude_seen: bool,
+    /// Leave out these items
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',')]
+    exclude: Vec<String>,
+    /// Only items of these categories
+    #[arg(long, value_name = "NAME")]
+    category: Vec<String>,
+    /// No items of these categories
+    #[arg(long, value_name = "NAME")]
+    without_category: Vec<String>,
+    /// The variant to ask [default: the server's]
+    #[arg(long)]
+    variant: Option<String>,
+    /// How long to wait, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    timeout: u64,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ask {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let outcome = runtime.block_on(self.ask())?;
+        let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        match (self.json, outcome) {
+            (true, Ok(answer)) => println!("{}", page::answer_json(&answer)),
+            (true, Err(status)) => println!("{}", page::status_json(&status)),
+            (false, Ok(answer)) => print!("{}", page::answer(&answer)),
+            (false, Err(status)) => eprint!("{}", page::status(&status)),
+        }
+        Ok(code)
+    }
+
+    async fn ask(&self) -> anyhow::Result<Result<v1::RecommendResponse, tonic::Status>> {
+        let patience = Duration::from_millis(self.timeout);
+        let endpoint = Endpoint::from_shared(self.server.clone())
+            .with_context(|| format!("--server {:?}: expected a URL as http://127.0.0.1:50051", self.server))?
+            .connect_timeout(patience);
+        let channel = endpoint.connect().await.with_context(|| format!("cannot reach {}", self.server))?;
+        let mut request = tonic::Request::new(self.request());
+        request.set_timeout(patience);
+        let mut client = RecommendationServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        Ok(client.recommend(request).await.map(tonic::Response::into_inner))
+    }
+
+    fn request(&self) -> v1::RecommendRequest {
+        let bytes = |names: &[String]| names.iter().map(|name| name.clone().into_bytes()).collect();
+        let event = |id: &String| v1::Event { item_id: id.clone().into_bytes(), ..v1::Event::default() };
+        let filter = v1::Filter {
+            exclude_items: bytes(&self.exclude),
+            include_categories: bytes(&self.category),
+            exclude_categories: bytes(&self.without_category),
+            exclude_seen: self.exclude_seen,
+            ..v1::Filter::default()
+        };
+        v1::RecommendRequest {
+            user_id: self.user.clone().unwrap_or_default().into_bytes(),
+            history: self.history.iter().map(event).collect(),
+            k: Some(self.k),
+            filter: Some(filter),
+            explain: self.explain,
+            variant: self.variant.clone().unwrap_or_default().into_bytes(),
+            ..v1::RecommendRequest::default()
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A set of items that may be answered: one bit an item.
+
+use std::sync::Arc;
+
+use crate::domain::ItemNumber;
+
+/// Bits in a word.
+const BITS: usize = u64::BITS as usize;
+
+/// A set of eligible items of one index. Clones share the bits until one of them changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    words: Arc<Vec<u64>>,
+    len: usize,
+    catalogue: usize,
+}
+
+impl Candidates {
+    /// The empty set over `items` items, numbers 0 to `items` - 1.
+    pub fn none(items: usize) -> Self {
+        Self { words: Arc::new(vec![0; items.div_ceil(BITS)]), len: 0, catalogue: items }
+    }
+
+    /// The set of `numbers` over `items` items. Numbers that are not below `items` are left out.
+    pub fn of(items: usize, numbers: impl IntoIterator<Item = ItemNumber>) -> Self {
+        let mut set = Self::none(items);
+        set.insert_all(numbers.into_iter().filter(|&number| (number as usize) < items));
+        set
+    }
+
+    /// How many items are in the set.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no item is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many items there are in the index that the set was drawn from.
+    pub fn catalogue_len(&self) -> usize {
+        self.catalogue
+    }
+
+    /// Whether the item is in the set; false for numbers that the index does not have.
+    pub fn contains(&self, number: ItemNumber) -> bool {
+        let at = number as usize;
+        self.words.get(at / BITS).is_some_and(|word| word >> (at % BITS) & 1 == 1)
+    }
+
+    /// The items, lowest number first.
+    pub fn iter(&self) -> impl Iterator<Item = ItemNumber> + '_ {
+        self.words.iter().enumerate().flat_map(|(at, &word)| Ones(word).map(move |bit| (at * BITS) as u32 + bit))
+    }
+
+    /// Adds numbers; those past the last word are ignored.
+    pub(super) fn insert_all(&mut self, numbers: impl IntoIterator<Item = ItemNumber>) {
+        let words = Arc::make_mut(&mut self.words);
+        for number in numbers {
+            if let Some(word) = words.get_mut(number as usize / BITS) {
+                let bit = 1 << (number as usize % BITS);
+                self.len += usize::from(*word & bit == 0);
+                *word |= bit;
+            }
+        }
+    }
+
+    /// Takes numbers out; those that are not in the set are ignored.
+    pub(super) fn remove_all(&mut self, numbers: impl IntoIterator<Item = ItemNumber>) {
+        let words = Arc::make_mut(&mut self.words);
+        for number in numbers {
+            if let Some(word) = words.get_mut(number as usize / BITS) {
+                let bit = 1 << (number as usize % BITS);
+                self.len -= usize::from(*word & bit != 0);
+                *word &= !bit;
+            }
+        }
+    }
+
+    /// Leaves only what is in the other set, too.
+    pub(super) fn intersect(&mut self, other: &Candidates) {
+        let words = Arc::make_mut(&mut self.words);
+        for (word, other) in words.iter_mut().zip(other.words.iter()) {
+            *word &= other;
+        }
+        self.len = words.iter().map(|word| word.count_ones() as usize).sum();
+    }
+}
+
+/// The places of the ones in a word, lowest first.
+struct Ones(u64);
+
+impl Iterator for Ones {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.0 == 0 {
+            return None;
+        }
+        let place = self.0.trailing_zeros();
+        self.0 &= self.0 - 1;
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_each_number_once_in_order() {
+        let set = Candidates::of(130, [129, 0, 64, 63, 64, 130, 4_000_000_000]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), vec![0, 63, 64, 129]);
+        assert_eq!(set.len(), 4);
+        assert!(set.contains(129) && !set.contains(130) && !set.contains(u32::MAX));
+    }
+
+    #[test]
+    fn changing_a_clone_leaves_the_original_alone() {
+        let set = Candidates::of(10, 0..10);
+        let mut clone = set.clone();
+        clone.remove_all([3, 3, 77]);
+        clone.intersect(&Candidates::of(10, [2, 3, 4]));
+        assert_eq!(clone.iter().collect::<Vec<_>>(), vec![2, 4]);
+        assert_eq!((clone.len(), set.len()), (2, 10));
+    }
+}

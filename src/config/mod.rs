@@ -1,0 +1,238 @@
+//! One struct of every part's settings. What is wrong is refused, by key, value and what was expected; nothing is
+//! corrected or only warned about.
+
+mod layers;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::domain::Violation;
+use crate::engine::EngineConfig;
+use crate::history::HistoryConfig;
+use crate::recommend::RecommendConfig;
+use crate::server::ServerConfig;
+
+pub use layers::{DEFAULTS, Layers, read};
+
+/// The settings of `reg4rec-server`; `defaults.toml` beside this file says what each is for.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The two ports.
+    pub server: ServerConfig,
+    /// What is served.
+    pub bundle: BundleConfig,
+    /// What holds for every request.
+    pub recommend: RecommendConfig,
+    /// The stored histories.
+    pub history: HistoryConfig,
+    /// Batches and warm-up.
+    pub engine: EngineConfig,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// Section `[bundle]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleConfig {
+    /// The bundle's directory; empty: the demo.
+    pub path: PathBuf,
+    /// The name of the variant that serves it.
+    pub variant: String,
+    /// Where the network runs.
+    pub device: Device,
+}
+
+/// Where the network runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Directives of tracing's filter.
+    pub filter: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why the settings are refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read or is no TOML.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A key is unknown, missing, or of the wrong type; the message names it.
+    #[error("settings: {0}")]
+    Shape(#[from] config::ConfigError),
+    /// Values are out of range, one sentence each.
+    #[error("settings: {}", .0.join("; "))]
+    Values(Vec<String>),
+}
+
+impl Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = self.server.problems();
+        let name = &self.bundle.variant;
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+            problems.push(format!("bundle.variant is {name:?}, expected 1 to 64 of A-Z a-z 0-9 - _ ."));
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
+            problems.push(format!("log.filter is {:?}, expected filter directives: {error}", self.log.filter));
+        }
+        problems.extend(named("recommend", self.recommend.validate()));
+        problems.extend(named("history", self.history.validate()));
+        problems.extend(named("engine", self.engine.validate()));
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values(problems)) }
+    }
+}
+
+/// The problems of one section, under their whole keys.
+fn named(section: &str, outcome: Result<(), Vec<Violation>>) -> Vec<String> {
+    let sentence = |wrong: Violation| format!("{section}.{} is {}", wrong.field, wrong.description);
+    outcome.err().unwrap_or_default().into_iter().map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn refused(layers: &Layers<'_>) -> String {
+        read(layers).unwrap_err().to_string()
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn environment(key: &str, value: &str) -> Vec<(String, String)> {
+        vec![(key.to_owned(), value.to_owned())]
+    }
+
+    #[test]
+    fn the_defaults_alone_are_a_configuration() {
+        let config = read(&Layers::default()).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
+        assert_eq!(config.server.admin.to_string(), "127.0.0.1:9100");
+        assert_eq!((config.bundle.device, config.bundle.variant.as_str()), (Device::Cpu, "default"));
+    }
+
+    #[test]
+    fn the_file_of_defaults_and_the_parts_agree() {
+        let config = read(&Layers::default()).unwrap();
+        assert_eq!(config.recommend, RecommendConfig::default());
+        assert_eq!(config.history, HistoryConfig::default());
+        assert_eq!(config.engine, EngineConfig::default());
+        // And it names every key, so that it is the whole documentation.
+        let table: toml::Table = DEFAULTS.parse().unwrap();
+        for (section, default) in [
+            ("recommend", toml::Table::try_from(config.recommend).unwrap()),
+            ("history", toml::Table::try_from(config.history).unwrap()),
+            ("engine", toml::Table::try_from(config.engine).unwrap()),
+        ] {
+            assert_eq!(table[section].as_table().unwrap(), &default, "{section}");
+        }
+    }
+
+    #[test]
+    fn lists_and_nested_keys_come_from_the_environment() {
+        let layers = Layers {
+            environment: vec![
+                ("REG4REC__ENGINE__WARMUP_BATCHES".into(), "1,4".into()),
+                ("REG4REC__ENGINE__BATCH__MAX_BATCH".into(), "16".into()),
+            ],
+            ..Layers::default()
+        };
+        let engine = read(&layers).unwrap().engine;
+        assert_eq!((engine.warmup_batches, engine.batch.max_batch), (vec![1, 4], 16));
+    }
+
+    #[test]
+    fn flags_override_the_environment_overrides_the_file_overrides_the_defaults() {
+        let file = file("[server]\nmax_inflight = 2\ndrain_limit_ms = 20\ndrain_lag_ms = 200\n");
+        let layers = Layers {
+            file: Some(file.path()),
+            environment: vec![
+                ("REG4REC__SERVER__DRAIN_LIMIT_MS".into(), "30".into()),
+                ("REG4REC__SERVER__DRAIN_LAG_MS".into(), "300".into()),
+                ("REG4REC_DATA".into(), "/data".into()),
+            ],
+            flags: vec![("server.drain_lag_ms", "400".into())],
+        };
+        let server = read(&layers).unwrap().server;
+        let read = (server.max_streams_per_connection, server.max_inflight, server.drain_limit_ms, server.drain_lag_ms);
+        assert_eq!(read, (1024, 2, 30, 400));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        for text in ["[server]\nlisen = \"127.0.0.1:1\"\n", "lisen = 1\n", "[lisen]\nkey = 1\n"] {
+            let file = file(text);
+            let error = refused(&Layers { file: Some(file.path()), ..Layers::default() });
+            assert!(error.contains("lisen"), "{error}");
+        }
+        let error = refused(&Layers { environment: environment("REG4REC__SERVER__LISEN", "1"), ..Layers::default() });
+        assert!(error.contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_names_its_key() {
+        let layers = Layers { environment: environment("REG4REC__SERVER__MAX_INFLIGHT", "many"), ..Layers::default() };
+        let error = refused(&layers);
+        assert!(error.contains("max_inflight") && error.contains("many"), "{error}");
+        let layers = Layers { flags: vec![("bundle.device", "tpu".into())], ..Layers::default() };
+        let error = refused(&layers);
+        assert!(error.contains("device") && error.contains("tpu"), "{error}");
+    }
+
+    #[test]
+    fn every_value_out_of_range_is_named_with_what_was_expected() {
+        let file = file(
+            "[server]\nmax_inflight = 0\ndeadline_margin_ms = 1\n[bundle]\nvariant = \"a b\"\n[history]\nmax_users = 0\n",
+        );
+        let error = refused(&Layers { file: Some(file.path()), ..Layers::default() });
+        assert!(error.contains("server.max_inflight is 0, expected 1 to 1000000"), "{error}");
+        assert!(error.contains("server.deadline_margin_ms is 1, expected 2 to 1000"), "{error}");
+        assert!(error.contains("bundle.variant is \"a b\""), "{error}");
+        assert!(error.contains("history.max_users is 0: expected 1 to 1000000000"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_no_toml_is_named() {
+        let error = refused(&Layers { file: Some(std::path::Path::new("/nowhere/at-all.toml")), ..Layers::default() });
+        assert!(error.starts_with("/nowhere/at-all.toml: "), "{error}");
+        let file = file("[server\n");
+        let error = refused(&Layers { file: Some(file.path()), ..Layers::default() });
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+    }
+}

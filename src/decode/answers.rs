@@ -1,0 +1,146 @@
+//! The items found so far, and the order they are answered in.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{HashMap, HashSet};
+
+use crate::catalog::Index;
+use crate::domain::ItemNumber;
+
+use super::settings::Expansion;
+
+/// Where an item stands among the answers. Greater is better: higher score, then higher prior, then lower number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) score: f32,
+    pub(super) prior: f32,
+    pub(super) item: ItemNumber,
+}
+
+impl Standing {
+    pub(super) fn new(index: &Index, item: ItemNumber, score: f64) -> Self {
+        // Adding zero turns -0 into 0, so that equal scores compare as equal.
+        Self { score: score as f32 + 0.0, prior: index.item(item).prior, item }
+    }
+}
+
+impl Ord for Standing {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score
+            .total_cmp(&other.score)
+            .then_with(|| self.prior.total_cmp(&other.prior))
+            .then_with(|| other.item.cmp(&self.item))
+    }
+}
+
+impl PartialOrd for Standing {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Standing {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Standing {}
+
+/// An item that a path was finished to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) standing: Standing,
+    /// The last node of its path; none when it was found before the first token.
+    pub(super) node: Option<usize>,
+    /// ln P(item | path).
+    pub(super) log_finish: f64,
+}
+
+/// Distinct items found.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    found: Vec<Answer>,
+    /// Where each item is, when paths can meet it twice.
+    places: Option<HashMap<ItemNumber, usize>>,
+}
+
+impl Answers {
+    /// `overlapping`: whether two paths may hold the same item, of which then the better answer is kept.
+    pub(super) fn new(overlapping: bool) -> Self {
+        Self { found: Vec::new(), places: overlapping.then(HashMap::new) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    pub(super) fn items(&self) -> impl Iterator<Item = ItemNumber> + '_ {
+        self.found.iter().map(|answer| answer.standing.item)
+    }
+
+    pub(super) fn add(&mut self, answer: Answer) {
+        if let Some(places) = &mut self.places {
+            match places.get(&answer.standing.item) {
+                Some(&place) => {
+                    if answer.standing > self.found[place].standing {
+                        self.found[place] = answer;
+                    }
+                    return;
+                }
+                None => places.insert(answer.standing.item, self.found.len()),
+            };
+        }
+        self.found.push(answer);
+    }
+
+    /// The k-th best score, once k items are found.
+    pub(super) fn kth(&self, k: usize, scratch: &mut Vec<f32>) -> Option<f32> {
+        if k == 0 || self.found.len() < k {
+            return None;
+        }
+        scratch.clear();
+        scratch.extend(self.found.iter().map(|answer| answer.standing.score));
+        let (_, kth, _) = scratch.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        Some(*kth)
+    }
+
+    /// The best k, best first.
+    pub(super) fn best(mut self, k: usize) -> Vec<Answer> {
+        self.found.sort_unstable_by_key(|answer| Reverse(answer.standing));
+        self.found.truncate(k);
+        self.found
+    }
+}
+
+/// How many distinct items are answered or held.
+pub(super) enum Coverage {
+    /// Paths share no items: their counts add up.
+    Sum(usize),
+    /// Paths may share items.
+    Distinct(HashSet<ItemNumber>),
+}
+
+impl Coverage {
+    /// What is answered so far.
+    pub(super) fn of(answers: &Answers, expansion: Expansion) -> Self {
+        match expansion {
+            Expansion::Crss => Coverage::Sum(answers.len()),
+            Expansion::Flat => Coverage::Distinct(answers.items().collect()),
+        }
+    }
+
+    /// Counts in what a path holds.
+    pub(super) fn add(&mut self, items: &[ItemNumber]) {
+        match self {
+            Coverage::Sum(sum) => *sum += items.len(),
+            Coverage::Distinct(set) => set.extend(items),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Coverage::Sum(sum) => *sum,
+            Coverage::Distinct(set) => set.len(),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! CRSS: from P(i | h, path) to the path's children.
+
+use crate::domain::{CodeTable, ItemNumber, Token};
+
+use super::settings::Expansion;
+
+/// Sums of item weights by token, `[M, D]`, with a list of the tokens that are not zero: a path of few candidates is
+/// read and cleared in as many steps as it has tokens.
+#[derive(Debug, Default)]
+pub(super) struct Marginals {
+    weights: Vec<f64>,
+    touched: Vec<Token>,
+}
+
+impl Marginals {
+    /// Adds every item's weight (above zero) to each of its tokens. What was there before is forgotten.
+    pub(super) fn fill(&mut self, codes: &CodeTable, numbers: &[ItemNumber], weights: &[f32]) {
+        let shape = codes.shape();
+        for token in self.touched.drain(..) {
+            self.weights[shape.flat(token)] = 0.0;
+        }
+        self.weights.resize(shape.tokens(), 0.0);
+        let (sums, touched) = (&mut self.weights[..], &mut self.touched);
+        for (&number, &weight) in numbers.iter().zip(weights) {
+            let weight = f64::from(weight);
+            // Offsets by hand: cutting the table into rows costs a division an item.
+            let mut row = 0;
+            for (codebook, &entry) in codes.code(number).iter().enumerate() {
+                let sum = &mut sums[row + usize::from(entry)];
+                if *sum == 0.0 {
+                    touched.push(Token { codebook: codebook as u8, entry });
+                }
+                *sum += weight;
+                row += shape.entries;
+            }
+        }
+    }
+
+    /// The unused codebook whose likeliest token is likeliest; ties: the lowest. None when all are used.
+    fn surest(&self, codes: &CodeTable, used: u64) -> Option<u8> {
+        let shape = codes.shape();
+        let mut confidence = [0.0f64; 64];
+        for &token in &self.touched {
+            let most = &mut confidence[usize::from(token.codebook)];
+            *most = most.max(self.weights[shape.flat(token)]);
+        }
+        let unused = (0..shape.codebooks).filter(|r| used >> r & 1 == 0);
+        let best = unused.reduce(|best, r| if confidence[r] > confidence[best] { r } else { best });
+        best.map(|r| r as u8)
+    }
+
+    /// Every child of a path that used the codebooks of `used`: its token and the weight of its items.
+    pub(super) fn children(
+        &self,
+        codes: &CodeTable,
+        used: u64,
+        expansion: Expansion,
+    ) -> impl Iterator<Item = (Token, f64)> + '_ {
+        let shape = codes.shape();
+        let surest = match expansion {
+            Expansion::Crss => self.surest(codes, used),
+            Expansion::Flat => None,
+        };
+        let expanded = match (expansion, surest) {
+            (Expansion::Crss, Some(r)) => 1 << r,
+            (Expansion::Crss, None) => 0,
+            (Expansion::Flat, _) => !used,
+        };
+        self.touched
+            .iter()
+            .filter(move |token| expanded >> token.codebook & 1u64 == 1)
+            .map(move |&token| (token, self.weights[shape.flat(token)]))
+    }
+}

@@ -1,0 +1,77 @@
+//! What a decode is asked and what it answers.
+
+use thiserror::Error;
+
+use crate::catalog::Candidates;
+use crate::domain::{History, ItemNumber, Path};
+
+use super::settings::DecodeSettings;
+
+/// One request of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodeJob<'a> {
+    /// What the user did, oldest first; at least one entry.
+    pub history: &'a History,
+    /// How many items are wanted.
+    pub k: usize,
+    /// The items that may be answered.
+    pub root: &'a Candidates,
+    /// How to search; valid.
+    pub settings: &'a DecodeSettings,
+    /// Whether to tell each item's path.
+    pub explain: bool,
+}
+
+/// One answered item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranked {
+    /// The item.
+    pub item: ItemNumber,
+    /// Natural log of p(item | history) over the candidates, as the search found it; finite.
+    pub score: f32,
+    /// How the search came to it; only when asked to explain, and never from the exact scorer.
+    pub path: Option<Path>,
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcome {
+    /// min(k, candidates) items, each once: higher score first, then higher prior, then lower number.
+    pub items: Vec<Ranked>,
+    /// There were fewer than k candidates.
+    pub short: bool,
+    /// Paths that CORP ended.
+    pub pruned: u32,
+    /// Calls of the decoder that this request took part in.
+    pub passes: u32,
+    /// Scores that were not finite numbers, and were read as the worst. More than none: the network is broken.
+    pub non_finite: u32,
+}
+
+/// Why a batch got no answers.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError<E> {
+    /// The network failed.
+    #[error("{0}")]
+    Model(E),
+    /// Network and index do not belong together, or the network's answer has another shape than it should.
+    #[error("{what}: {found}, expected {expected}")]
+    Shape {
+        /// What was measured.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The size it should have.
+        expected: usize,
+    },
+    /// A request came without history: there is nothing to encode.
+    #[error("job {0} has an empty history")]
+    EmptyHistory(usize),
+}
+
+impl<E> DecodeError<E> {
+    /// Refuses a size that is not the expected one.
+    pub(super) fn unless_equal(what: &'static str, found: usize, expected: usize) -> Result<(), Self> {
+        if found == expected { Ok(()) } else { Err(DecodeError::Shape { what, found, expected }) }
+    }
+}

@@ -1,0 +1,166 @@
+//! Two ways to the same numbers.
+
+use crate::decode::{DecodeJob, DecodeSettings, Engine, Expansion, Outcome, decode, exact};
+use crate::domain::{CodeShape, Filter};
+
+use super::fake::{Fake, alone, everything, full_width, history, key, random_catalogue};
+use super::naive::log_probability;
+
+const SHAPE: CodeShape = CodeShape { codebooks: 4, entries: 5 };
+
+/// Same scores, place by place; same items but where neighbours' scores are within rounding.
+fn assert_same_ranking(one: &Outcome, other: &Outcome) {
+    assert_eq!(one.items.len(), other.items.len());
+    for (place, (a, b)) in one.items.iter().zip(&other.items).enumerate() {
+        assert!((a.score - b.score).abs() < 2e-5, "place {place}: {} against {}", a.score, b.score);
+        let again = other.items.iter().find(|item| item.item == a.item).expect("the same items");
+        assert!((a.score - again.score).abs() < 2e-5, "item {}: {} against {}", a.item, a.score, again.score);
+    }
+}
+
+#[test]
+fn a_batched_request_gets_what_it_gets_alone() {
+    let index = random_catalogue(5, 300, SHAPE);
+    let mut model = Fake::random(5, SHAPE, 300, 1.0);
+    let base = DecodeSettings { beam: 6, finish_at: 3, ..DecodeSettings::default() };
+    let variants = [
+        base.clone(),
+        DecodeSettings { corp: false, ..base.clone() },
+        DecodeSettings { full_path: true, ..base.clone() },
+        DecodeSettings { expansion: Expansion::Flat, ..base.clone() },
+        DecodeSettings { engine: Engine::Exact, ..base.clone() },
+        DecodeSettings { shortlist: 20, finish_together: 0, ..base.clone() },
+    ];
+    let histories: Vec<_> = (0..24).map(history).collect();
+    let roots: Vec<_> = (0..24u32)
+        .map(|n| match n % 4 {
+            0 => everything(&index),
+            1 => index.root(&Filter { include_brands: vec!["brand 1".into()], ..Filter::default() }, &[n]),
+            2 => index.root(&Filter { max_price: Some(n as f32), ..Filter::default() }, &[]),
+            _ => index.root(&Filter { include_brands: vec!["unheard of".into()], ..Filter::default() }, &[]),
+        })
+        .collect();
+    let jobs: Vec<DecodeJob> = (0..24)
+        .map(|n| DecodeJob {
+            history: &histories[n],
+            k: [10, 1, 0, 40, 7][n % 5],
+            root: &roots[n],
+            settings: &variants[n % variants.len()],
+            explain: n % 2 == 0,
+        })
+        .collect();
+    let together = decode(&mut model, &index, &jobs, &|_| true).unwrap();
+    for (n, job) in jobs.iter().enumerate() {
+        let single = decode(&mut model, &index, &[*job], &|_| true).unwrap();
+        assert_eq!(together[n], single[0], "job {n}");
+    }
+    let dropped = decode(&mut model, &index, &jobs, &|n| n % 3 != 0).unwrap();
+    for n in 0..24 {
+        assert_eq!(dropped[n], together[n].clone().filter(|_| n % 3 != 0), "job {n} with every third dropped");
+    }
+}
+
+#[test]
+fn a_job_dropped_between_steps_leaves_the_others_as_they_were() {
+    let index = random_catalogue(8, 200, SHAPE);
+    let mut model = Fake::random(8, SHAPE, 200, 1.0);
+    let settings = DecodeSettings { beam: 4, full_path: true, ..DecodeSettings::default() };
+    let (histories, root) = ([history(1), history(2), history(3)], everything(&index));
+    let jobs: Vec<DecodeJob> = histories
+        .iter()
+        .map(|history| DecodeJob { history, k: 5, root: &root, settings: &settings, explain: true })
+        .collect();
+    let together = decode(&mut model, &index, &jobs, &|_| true).unwrap();
+    let asked = std::cell::Cell::new(0);
+    let wanted = |n: usize| {
+        asked.set(asked.get() + usize::from(n == 1));
+        n != 1 || asked.get() < 4
+    };
+    let dropped = decode(&mut model, &index, &jobs, &wanted).unwrap();
+    assert_eq!((dropped[0].clone(), dropped[2].clone()), (together[0].clone(), together[2].clone()));
+    assert_eq!(dropped[1], None);
+}
+
+#[test]
+fn explaining_changes_no_item_and_no_score() {
+    let index = random_catalogue(6, 300, SHAPE);
+    let mut model = Fake::random(6, SHAPE, 300, 1.0);
+    let root = everything(&index);
+    for settings in [DecodeSettings::default(), DecodeSettings { beam: 5, full_path: true, ..Default::default() }] {
+        let told = alone(&mut model, &index, &root, 20, &settings);
+        let history = history(1);
+        let job = DecodeJob { history: &history, k: 20, root: &root, settings: &settings, explain: false };
+        let mut silent = decode(&mut model, &index, &[job], &|_| true).unwrap().remove(0).unwrap();
+        assert!(silent.items.iter().all(|item| item.path.is_none()));
+        silent.items.iter_mut().zip(&told.items).for_each(|(one, other)| one.path = other.path.clone());
+        assert_eq!(told, silent);
+    }
+}
+
+#[test]
+fn item_probabilities_sum_to_one() {
+    for seed in 0..20 {
+        let index = random_catalogue(seed, 150, SHAPE);
+        let mut model = Fake::random(seed, SHAPE, 150, 2.0);
+        let root = everything(&index);
+        let early = DecodeSettings { full_path: false, finish_at: 4, finish_together: 0, ..full_width() };
+        let exact = DecodeSettings { engine: Engine::Exact, ..full_width() };
+        for settings in [full_width(), early, exact] {
+            let outcome = alone(&mut model, &index, &root, 150, &settings);
+            assert_eq!(outcome.items.len(), root.len());
+            let sum: f64 = outcome.items.iter().map(|item| f64::from(item.score).exp()).sum();
+            assert!((sum - 1.0).abs() < 1e-5, "seed {seed}: {sum}");
+        }
+    }
+}
+
+#[test]
+fn without_refinements_the_full_width_beam_is_the_exact_scorer() {
+    for seed in 0..20 {
+        let index = random_catalogue(seed, 200, SHAPE);
+        let mut model = Fake::random(seed, SHAPE, 200, 0.0);
+        let root = index.root(&Filter::default(), &[3, 4, 5]);
+        let query = (model.query)(key(&history(1)));
+        let oracle = exact(&query, crate::decode::PathModel::residuals(&model), &index, &root, 200);
+        let early = DecodeSettings { full_path: false, finish_at: 4, finish_together: 0, ..full_width() };
+        let flat = DecodeSettings { expansion: Expansion::Flat, ..full_width() };
+        for settings in [full_width(), early, DecodeSettings { full_path: false, ..full_width() }, flat] {
+            assert_same_ranking(&alone(&mut model, &index, &root, 200, &settings), &oracle);
+        }
+        let ten = alone(&mut model, &index, &root, 10, &full_width());
+        let engine = alone(&mut model, &index, &root, 10, &DecodeSettings { engine: Engine::Exact, ..full_width() });
+        assert_same_ranking(&ten, &engine);
+    }
+}
+
+#[test]
+fn with_refinements_the_full_width_beam_scores_every_item_along_its_own_path() {
+    for seed in 0..12 {
+        let index = random_catalogue(seed, 120, SHAPE);
+        let mut model = Fake::random(seed, SHAPE, 120, 2.0);
+        let root = everything(&index);
+        for finish_at in [0, 1, 5] {
+            let full_path = finish_at == 0;
+            let settings = DecodeSettings { full_path, finish_at, finish_together: 0, ..full_width() };
+            let outcome = alone(&mut model, &index, &root, 120, &settings);
+            assert_eq!(outcome.items.len(), root.len());
+            for item in &outcome.items {
+                let naive = log_probability(&model, &index, &root, key(&history(1)), item.item, finish_at);
+                let score = f64::from(item.score);
+                assert!((score - naive).abs() < 5e-5, "seed {seed}, item {}: {score}, naive {naive}", item.item);
+            }
+        }
+    }
+}
+
+#[test]
+fn stepping_on_and_finishing_early_agree_without_refinements() {
+    let index = random_catalogue(3, 400, SHAPE);
+    let mut model = Fake::random(3, SHAPE, 400, 0.0);
+    let root = everything(&index);
+    let full = alone(&mut model, &index, &root, 400, &full_width());
+    for finish_at in 1..20 {
+        let early = DecodeSettings { full_path: false, finish_at, finish_together: 0, ..full_width() };
+        assert_same_ranking(&alone(&mut model, &index, &root, 400, &early), &full);
+    }
+}

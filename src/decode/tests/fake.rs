@@ -1,0 +1,169 @@
+//! A network made of tables, and small catalogues for it.
+
+use std::convert::Infallible;
+
+use crate::catalog::{Candidates, CatalogItem, Index};
+use crate::decode::{Advance, DecodeJob, DecodeSettings, ItemQuery, Outcome, PathModel, PathState, Residuals, decode};
+use crate::domain::{CodeShape, CodeTable, EventKind, Filter, History, HistoryEntry, Item, Token};
+
+/// The state after a path: from the history's key and the tokens so far.
+pub type Reader = Box<dyn Fn(u64, &[Token]) -> PathState>;
+
+/// Answers from tables; every number is a function of its seed, the history and the tokens of the path, in order.
+pub struct Fake {
+    pub shape: CodeShape,
+    pub categories: usize,
+    pub width: usize,
+    pub rows: Vec<f32>,
+    /// From a history's key.
+    pub query: Box<dyn Fn(u64) -> ItemQuery>,
+    pub read: Reader,
+    keys: Vec<u64>,
+    paths: Vec<(usize, Vec<Token>)>,
+    /// Calls of `advance`, and the rows of all of them.
+    pub advances: usize,
+    pub rows_read: usize,
+}
+
+impl Fake {
+    /// Random scores, and random refinements of this size (zero: none).
+    pub fn random(seed: u64, shape: CodeShape, items: usize, refinement: f32) -> Self {
+        let (width, categories) = (3, 4);
+        let residual = move |at: usize| 0.5 * noise(&[seed, 1, at as u64]);
+        let query = move |key: u64| ItemQuery {
+            token_scores: (0..shape.tokens()).map(|at| 1.5 * noise(&[seed, 2, key, at as u64])).collect(),
+            residual: (0..width).map(|at| noise(&[seed, 3, key, at as u64])).collect(),
+        };
+        let read = move |key: u64, tokens: &[Token]| {
+            let path =
+                tokens.iter().fold(hash(&[seed, 4, key]), |path, token| hash(&[path, shape.flat(*token) as u64]));
+            let raw: Vec<f32> = (0..categories).map(|at| noise(&[path, 6, at as u64]).exp()).collect();
+            let sum: f32 = raw.iter().sum();
+            PathState {
+                token_refinements: (0..shape.tokens()).map(|at| refinement * noise(&[path, 5, at as u64])).collect(),
+                beliefs: raw.iter().map(|value| value / sum).collect(),
+            }
+        };
+        Self::of(shape, categories, width, (0..items * width).map(residual).collect(), Box::new(query), Box::new(read))
+    }
+
+    pub fn of(
+        shape: CodeShape,
+        categories: usize,
+        width: usize,
+        rows: Vec<f32>,
+        query: Box<dyn Fn(u64) -> ItemQuery>,
+        read: Reader,
+    ) -> Self {
+        Self { shape, categories, width, rows, query, read, keys: vec![], paths: vec![], advances: 0, rows_read: 0 }
+    }
+}
+
+impl PathModel for Fake {
+    type Error = Infallible;
+
+    fn shape(&self) -> CodeShape {
+        self.shape
+    }
+
+    fn categories(&self) -> usize {
+        self.categories
+    }
+
+    fn residuals(&self) -> Residuals<'_> {
+        Residuals { rows: &self.rows, width: self.width }
+    }
+
+    fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, Infallible> {
+        self.keys = histories.iter().map(|history| key(history)).collect();
+        self.paths.clear();
+        Ok(self.keys.iter().map(|&key| (self.query)(key)).collect())
+    }
+
+    fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, Infallible> {
+        self.advances += 1;
+        self.rows_read += rows.len();
+        self.paths = rows
+            .iter()
+            .map(|row| match row.extends {
+                None => (row.request, vec![]),
+                Some((parent, token)) => {
+                    let (request, mut tokens) = self.paths[parent].clone();
+                    assert_eq!(request, row.request, "a path stays with its request");
+                    assert!(tokens.iter().all(|other| other.codebook != token.codebook), "a codebook is used once");
+                    tokens.push(token);
+                    (request, tokens)
+                }
+            })
+            .collect();
+        Ok(self.paths.iter().map(|(request, tokens)| (self.read)(self.keys[*request], tokens)).collect())
+    }
+}
+
+/// What a history is to the fake.
+pub fn key(history: &History) -> u64 {
+    history.iter().fold(7, |sum, entry| hash(&[sum, u64::from(entry.item)]))
+}
+
+/// A history of one item.
+pub fn history(item: u32) -> History {
+    vec![HistoryEntry { item, kind: EventKind::View, time: 0 }]
+}
+
+/// Splitmix64 over a list.
+pub fn hash(words: &[u64]) -> u64 {
+    words.iter().fold(0x9e37_79b9_7f4a_7c15, |state, word| {
+        let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+/// Between -1 and 1.
+pub fn noise(words: &[u64]) -> f32 {
+    (hash(words) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+/// A catalogue with these codes; item n has id "n", a brand, a category and a price that follow from n.
+pub fn catalogue(shape: CodeShape, entries: Vec<u16>) -> Index {
+    let codes = CodeTable::new(shape, entries).unwrap();
+    let items = (0..codes.items())
+        .map(|n| CatalogItem {
+            item: Item {
+                id: n.to_string(),
+                title: None,
+                brand: (n % 3 > 0).then(|| format!("brand {}", n % 3)),
+                categories: vec!["all".into(), format!("kind {}", n % 4)],
+                price: (n % 5 > 0).then_some(n as f32),
+                eligible: n % 7 != 6,
+            },
+            category: 0,
+            prior: noise(&[11, n as u64]),
+        })
+        .collect();
+    Index::build(items, codes, vec!["any".into()], "1".into()).unwrap()
+}
+
+/// A catalogue of random codes; few entries make collisions.
+pub fn random_catalogue(seed: u64, items: usize, shape: CodeShape) -> Index {
+    let at = |at: usize| (hash(&[seed, 9, at as u64]) % shape.entries as u64) as u16;
+    catalogue(shape, (0..items * shape.codebooks).map(at).collect())
+}
+
+/// Every eligible item.
+pub fn everything(index: &Index) -> Candidates {
+    index.root(&Filter::default(), &[])
+}
+
+/// Settings wide enough to lose nothing, that step on to the last codebook.
+pub fn full_width() -> DecodeSettings {
+    DecodeSettings { beam: 100_000, corp: false, full_path: true, ..DecodeSettings::default() }
+}
+
+/// One job alone, explained.
+pub fn alone(model: &mut Fake, index: &Index, root: &Candidates, k: usize, settings: &DecodeSettings) -> Outcome {
+    let history = history(1);
+    let job = DecodeJob { history: &history, k, root, settings, explain: true };
+    decode(model, index, &[job], &|_| true).unwrap().remove(0).unwrap()
+}

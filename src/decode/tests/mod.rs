@@ -1,0 +1,9 @@
+//! Facts about the search, held with a network made of tables.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod broken;
+mod corp;
+mod equalities;
+mod fake;
+mod naive;
+mod promises;

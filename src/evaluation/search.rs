@@ -1,0 +1,58 @@
+//! A trained network as a ranker: the very search that serving runs.
+
+use super::harness::{RankError, Ranker};
+use super::trial::Question;
+use crate::catalog::{Candidates, Index};
+use crate::decode::{DecodeJob, DecodeSettings, Engine, Ranked, decode};
+use crate::domain::{Filter, ItemNumber};
+use crate::model::NetworkScorer;
+use burn::tensor::backend::Backend;
+
+/// Ranks by decoding.
+#[derive(Debug)]
+pub struct Search<'a, B: Backend> {
+    network: &'a mut NetworkScorer<B>,
+    index: &'a Index,
+    settings: DecodeSettings,
+}
+
+impl<'a, B: Backend> Search<'a, B> {
+    /// A ranker that decodes with `settings`.
+    pub fn new(network: &'a mut NetworkScorer<B>, index: &'a Index, settings: DecodeSettings) -> Self {
+        Self { network, index, settings }
+    }
+
+    /// The answers to `questions`, scores included.
+    pub fn answer(&mut self, questions: &[Question<'_>]) -> Result<Vec<Vec<Ranked>>, RankError> {
+        let roots: Vec<Candidates> =
+            questions.iter().map(|question| self.index.root(&Filter::default(), question.exclude)).collect();
+        let jobs: Vec<DecodeJob<'_>> = questions
+            .iter()
+            .zip(&roots)
+            .map(|(question, root)| DecodeJob {
+                history: question.history,
+                k: question.k,
+                root,
+                settings: &self.settings,
+                explain: false,
+            })
+            .collect();
+        let outcomes = decode(self.network, self.index, &jobs, &|_| true)?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.items).unwrap_or_default()).collect())
+    }
+}
+
+impl<B: Backend> Ranker for Search<'_, B> {
+    fn name(&self) -> &str {
+        "reg4rec"
+    }
+
+    fn rank(&mut self, questions: &[Question<'_>]) -> Result<Vec<Vec<ItemNumber>>, RankError> {
+        let answers = self.answer(questions)?;
+        Ok(answers.into_iter().map(|items| items.into_iter().map(|ranked| ranked.item).collect()).collect())
+    }
+
+    fn excluding_is_striking_out(&self) -> bool {
+        self.settings.engine == Engine::Exact
+    }
+}

@@ -1,0 +1,92 @@
+//! Multi-head attention that lets many queries share one set of keys and values.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::activation::softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Tensor};
+
+/// Sizes of an [`Attention`] layer.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionConfig {
+    /// d: input and output width.
+    pub width: usize,
+    /// Heads; divides `width`.
+    pub heads: usize,
+    /// Dropout of the attention weights.
+    pub dropout: f64,
+}
+
+/// Scaled dot-product attention with `heads` heads.
+#[derive(Module, Debug)]
+pub struct Attention<B: Backend> {
+    query: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    output: Linear<B>,
+    dropout: Dropout,
+    heads: usize,
+}
+
+/// Keys and values of a memory, computed once and attended to many times.
+#[derive(Debug, Clone)]
+pub struct KeysValues<B: Backend> {
+    /// `[batch, heads, positions, d / heads]`
+    pub keys: Tensor<B, 4>,
+    /// `[batch, heads, positions, d / heads]`
+    pub values: Tensor<B, 4>,
+}
+
+impl AttentionConfig {
+    /// A layer with fresh weights.
+    pub fn init<B: Backend>(&self, device: &B::Device) -> Attention<B> {
+        let linear = || LinearConfig::new(self.width, self.width).with_bias(false).init(device);
+        Attention {
+            query: linear(),
+            key: linear(),
+            value: linear(),
+            output: linear(),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            heads: self.heads,
+        }
+    }
+}
+
+impl<B: Backend> Attention<B> {
+    /// Keys and values of `memory`.
+    ///
+    /// # Shapes
+    ///
+    /// - memory: `[batch * positions, d]`
+    pub fn keys_values(&self, memory: Tensor<B, 2>, batch: usize) -> KeysValues<B> {
+        KeysValues {
+            keys: self.split(self.key.forward(memory.clone()), batch),
+            values: self.split(self.value.forward(memory), batch),
+        }
+    }
+
+    /// What each query row reads from its batch entry's memory. Where `hidden` is true, a query does not look.
+    ///
+    /// # Shapes
+    ///
+    /// - queries: `[batch * rows, d]`
+    /// - hidden: broadcasts to `[batch, heads, rows, positions]`
+    /// - output: `[batch * rows, d]`
+    pub fn attend(&self, queries: Tensor<B, 2>, memory: &KeysValues<B>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 2> {
+        let [batch, heads, positions, head_width] = memory.keys.dims();
+        let queries = self.split(self.query.forward(queries) / (head_width as f32).sqrt(), batch); // [batch, heads, rows, d/heads]
+        let rows = queries.dims()[2];
+        let scores = queries.matmul(memory.keys.clone().swap_dims(2, 3)); // [batch, heads, rows, positions]
+        let hidden = hidden.expand([batch, heads, rows, positions]);
+        let weights = self.dropout.forward(softmax(scores.mask_fill(hidden, -1.0e9), 3));
+        let read = weights.matmul(memory.values.clone()); // [batch, heads, rows, d/heads]
+        let read = read.swap_dims(1, 2).reshape([batch * rows, heads * head_width]);
+        self.output.forward(read)
+    }
+
+    /// `[batch * rows, d]` to `[batch, heads, rows, d / heads]`.
+    fn split(&self, x: Tensor<B, 2>, batch: usize) -> Tensor<B, 4> {
+        let [all, width] = x.dims();
+        x.reshape([batch, all / batch, self.heads, width / self.heads]).swap_dims(1, 2)
+    }
+}

@@ -1,0 +1,42 @@
+//! Settings of the online sentence.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Violation;
+
+/// What holds for every request, whatever its variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecommendConfig {
+    /// Newest events of a history that the network reads; 1 to 10,000. A variant may read fewer.
+    pub max_history: usize,
+    /// The longest that a request may take, in milliseconds, whatever its own deadline says; 1 to 600,000.
+    pub max_deadline_ms: u64,
+}
+
+impl Default for RecommendConfig {
+    fn default() -> Self {
+        Self { max_history: 50, max_deadline_ms: 5000 }
+    }
+}
+
+impl RecommendConfig {
+    /// Names every field that is out of range.
+    pub fn validate(&self) -> Result<(), Vec<Violation>> {
+        let mut wrong = Vec::new();
+        if !(1..=10_000).contains(&self.max_history) {
+            wrong.push(Violation::new("max_history", format!("{}: expected 1 to 10000", self.max_history)));
+        }
+        if !(1..=600_000).contains(&self.max_deadline_ms) {
+            wrong.push(Violation::new("max_deadline_ms", format!("{}: expected 1 to 600000", self.max_deadline_ms)));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// The longest that a request may take.
+    pub fn max_deadline(&self) -> Duration {
+        Duration::from_millis(self.max_deadline_ms)
+    }
+}

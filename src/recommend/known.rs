@@ -1,0 +1,28 @@
+//! Events of the outside, resolved to one bundle's items.
+
+use crate::catalog::Index;
+use crate::domain::{Event, EventKind, Filter, History, HistoryEntry, ItemNumber};
+
+/// What one bundle knows of what a user did.
+#[derive(Debug, PartialEq)]
+pub(super) struct Known {
+    /// The newest events of known items, oldest first.
+    pub(super) history: History,
+    /// Items that must not be answered: those the user asked to hide, and all seen ones where the filter says so.
+    pub(super) excluded: Vec<ItemNumber>,
+}
+
+impl Known {
+    /// Drops the events of unknown items and keeps the newest `limit` of the rest. What is excluded looks at all events,
+    /// also at those too old for the history.
+    pub(super) fn of(events: &[Event], index: &Index, filter: &Filter, limit: usize) -> Self {
+        let resolve = |event: &Event| {
+            Some(HistoryEntry { item: index.number(&event.item_id)?, kind: event.kind, time: event.time })
+        };
+        let mut history: History = events.iter().filter_map(resolve).collect();
+        let excludes = |entry: &&HistoryEntry| filter.exclude_seen || entry.kind == EventKind::Hide;
+        let excluded = history.iter().filter(excludes).map(|entry| entry.item).collect();
+        history.drain(..history.len().saturating_sub(limit));
+        Self { history, excluded }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the online sentence counts.
+
+use std::time::Duration;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::variant::Variant;
+use crate::domain::Stage;
+
+#[derive(Debug)]
+pub(super) struct RecommendMetrics {
+    pub(super) cold_start: IntCounter,
+    pub(super) without_deadline: IntCounter,
+    short: IntCounter,
+    pruned: IntCounterVec,
+    stages: HistogramVec,
+    model_info: IntGaugeVec,
+    index_items: IntGaugeVec,
+}
+
+/// The one reason for which a live path ends before its time: CORP found its belief to jump.
+const INCONSISTENT: &str = "inconsistent";
+
+impl RecommendMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let cold_start = IntCounter::new("reg4rec_cold_start_total", "Requests answered from the prior")?;
+        let without_deadline =
+            IntCounter::new("reg4rec_requests_without_deadline_total", "Requests that came without a deadline")?;
+        let short = IntCounter::new("reg4rec_results_short_total", "Answers with fewer items than asked for")?;
+        let pruned =
+            IntCounterVec::new(Opts::new("reg4rec_beams_pruned_total", "Paths ended by the search"), &["reason"])?;
+        let stages = HistogramVec::new(
+            HistogramOpts::new("reg4rec_stage_duration_seconds", "Time spent in each stage of a request")
+                .buckets(vec![0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]),
+            &["stage"],
+        )?;
+        let model_info = IntGaugeVec::new(
+            Opts::new("reg4rec_model_info", "1 for the bundle of each variant"),
+            &["variant", "name", "version"],
+        )?;
+        let index_items =
+            IntGaugeVec::new(Opts::new("reg4rec_index_items", "Items in the index of each variant"), &["variant"])?;
+        pruned.with_label_values(&[INCONSISTENT]);
+        Stage::ALL.iter().for_each(|stage| drop(stages.with_label_values(&[stage.name()])));
+        registry.register(Box::new(cold_start.clone()))?;
+        registry.register(Box::new(without_deadline.clone()))?;
+        registry.register(Box::new(short.clone()))?;
+        registry.register(Box::new(pruned.clone()))?;
+        registry.register(Box::new(stages.clone()))?;
+        registry.register(Box::new(model_info.clone()))?;
+        registry.register(Box::new(index_items.clone()))?;
+        Ok(Self { cold_start, without_deadline, short, pruned, stages, model_info, index_items })
+    }
+
+    /// Counts one answer.
+    pub(super) fn count(&self, short: bool, pruned: u32, timings: &[(Stage, Duration)]) {
+        self.pruned.with_label_values(&[INCONSISTENT]).inc_by(pruned.into());
+        self.short.inc_by(short.into());
+        for (stage, took) in timings {
+            self.stages.with_label_values(&[stage.name()]).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Shows a variant that was loaded, and no longer the one that it replaces.
+    pub(super) fn show(&self, variant: &Variant, replaced: Option<&Variant>) {
+        if let Some(old) = replaced {
+            // An error says that the series is gone already.
+            drop(self.model_info.remove_label_values(&labels(old)));
+        }
+        self.model_info.with_label_values(&labels(variant)).set(1);
+        let items = i64::try_from(variant.index.len()).unwrap_or(i64::MAX);
+        self.index_items.with_label_values(&[&variant.name]).set(items);
+    }
+}
+
+fn labels(variant: &Variant) -> [&str; 3] {
+    [&variant.name, &variant.bundle_name, &variant.bundle_version]
+}

@@ -1,0 +1,123 @@
+//! What the server asks: the recommender, once it is warm, and the phase of life that everybody may watch.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::domain::{Failure, RecommendAnswer, RecommendRequest};
+use crate::recommend::{Recommender, VariantView};
+
+/// What the server needs of a recommender. A trait so that tests can serve a fake one over a real socket.
+pub trait Recommends: Send + Sync + 'static {
+    /// Answers one request, by `deadline` or not at all. None: the caller set none.
+    fn recommend(
+        &self,
+        request: RecommendRequest,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<RecommendAnswer, Failure>> + Send;
+
+    /// What is loaded.
+    fn variants(&self) -> Vec<VariantView>;
+
+    /// Lets what has been accepted end.
+    fn drain(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Recommends for Recommender {
+    async fn recommend(
+        &self,
+        request: RecommendRequest,
+        deadline: Option<Instant>,
+    ) -> Result<RecommendAnswer, Failure> {
+        Recommender::recommend(self, request, deadline).await
+    }
+
+    fn variants(&self) -> Vec<VariantView> {
+        Recommender::variants(self)
+    }
+
+    async fn drain(&self) {
+        // The server has kept the lag already.
+        Recommender::drain(self, Duration::ZERO).await;
+    }
+}
+
+/// Where the server is in its life. It only ever moves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Bound, but the bundle is still being loaded and warmed.
+    Starting,
+    /// Answering.
+    Serving,
+    /// Told to stop; still answering while others learn of it.
+    Draining,
+}
+
+impl Phase {
+    /// The name on the admin page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Serving => "serving",
+            Phase::Draining => "draining",
+        }
+    }
+}
+
+/// The recommender's place, empty until it is warm.
+#[derive(Debug)]
+pub(super) struct Desk<R> {
+    recommender: OnceLock<Arc<R>>,
+    phase: watch::Sender<Phase>,
+    /// When the present phase began.
+    since: std::sync::Mutex<Instant>,
+}
+
+impl<R> Desk<R> {
+    pub fn new() -> Self {
+        Self {
+            recommender: OnceLock::new(),
+            phase: watch::Sender::new(Phase::Starting),
+            since: std::sync::Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Takes the recommender in. False when there is one already.
+    pub fn seat(&self, recommender: R) -> bool {
+        self.recommender.set(Arc::new(recommender)).is_ok()
+    }
+
+    /// The recommender.
+    ///
+    /// # Errors
+    /// [`Failure::NotReady`] while there is none.
+    pub fn recommender(&self) -> Result<&Arc<R>, Failure> {
+        let retry_after = Duration::from_secs(1);
+        self.recommender.get().ok_or(Failure::NotReady { reason: "the bundle is being loaded and warmed", retry_after })
+    }
+
+    /// Moves on to `phase`; never back.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let later = phase > *now;
+            if later {
+                *now = phase;
+                *self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+            }
+            later
+        });
+    }
+
+    /// Where the server is, and for how long.
+    pub fn phase(&self) -> (Phase, Duration) {
+        let phase = *self.phase.borrow();
+        (phase, self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed())
+    }
+
+    /// To wait for a change of phase.
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+}

@@ -1,0 +1,162 @@
+//! What every call passes before its body is read: the deadline, the bound on calls at once, and the counters.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderMap;
+use tokio::sync::Semaphore;
+use tonic::{Code, Status};
+
+use crate::domain::{Failure, Lateness, Violation};
+use crate::wire;
+
+use super::config::ServerConfig;
+use super::desk::Phase;
+use super::metrics::{CallVariant, Method, ServerMetrics};
+
+/// What the front tells the service of a call.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// When the answer must be ready, if the caller said so. The server's own maximum is kept by the front.
+    pub deadline: Option<Instant>,
+    /// Where to say which variant answers.
+    pub variant: CallVariant,
+}
+
+/// The front's own state.
+#[derive(Debug)]
+pub(super) struct Front {
+    max_deadline: Duration,
+    margin: Duration,
+    places: Semaphore,
+    metrics: Arc<ServerMetrics>,
+    /// The phase, and for how long; a closure, as the front need not know the recommender's type.
+    phase: PhaseReader,
+}
+
+/// Reads the phase.
+pub(super) struct PhaseReader(pub Box<dyn Fn() -> (Phase, Duration) + Send + Sync>);
+
+impl std::fmt::Debug for PhaseReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PhaseReader").field(&(self.0)()).finish()
+    }
+}
+
+impl Front {
+    pub fn new(config: &ServerConfig, max_deadline: Duration, metrics: Arc<ServerMetrics>, phase: PhaseReader) -> Self {
+        Self {
+            max_deadline,
+            margin: config.deadline_margin(),
+            places: Semaphore::new(config.max_inflight),
+            metrics,
+            phase,
+        }
+    }
+
+    /// How long the server may take: less than it is given, by the way back.
+    ///
+    /// tonic runs a timer of its own on `grpc-timeout` that answers CANCELLED. The margin (at least 2 ms, and timers
+    /// tick in 1 ms) keeps ours ahead of it, and lets the answer reach a caller who still listens.
+    fn allowed(&self, given: Duration) -> Duration {
+        given.min(self.max_deadline).saturating_sub(self.margin)
+    }
+}
+
+/// One call, from its headers to its answer.
+pub(super) async fn pass(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    // A method that does not exist: tonic says UNIMPLEMENTED.
+    let Some(method) = Method::of(request.uri().path()) else { return next.run(request).await };
+    let call = front.metrics.begin(method);
+    let response = answer(&front, call.variant(), request, next).await.unwrap_or_else(|failure| refusal(&failure));
+    call.end(code(&response));
+    response
+}
+
+async fn answer(front: &Front, variant: CallVariant, mut request: Request, next: Next) -> Result<Response, Failure> {
+    let began = Instant::now();
+    let (phase, since) = (front.phase.0)();
+    if phase != Phase::Serving {
+        front.metrics.arrived_not_ready(since);
+    }
+    let asked = timeout(request.headers())?;
+    let allowed = front.allowed(asked.unwrap_or(Duration::MAX));
+    if allowed.is_zero() {
+        return Err(Failure::Late(Lateness::Enqueue));
+    }
+    let latest = began + allowed;
+    let busy = |_| Failure::Overloaded { retry_after: Duration::from_millis(100) };
+    let _place = front.places.try_acquire().map_err(busy)?;
+    request.extensions_mut().insert(Call { deadline: asked.map(|_| latest), variant });
+    let late = |_| Failure::Late(Lateness::Answer);
+    tokio::time::timeout_at(latest.into(), next.run(request)).await.map_err(late)
+}
+
+fn refusal(failure: &Failure) -> Response {
+    wire::status(failure, "").into_http::<Body>()
+}
+
+/// A failed unary call says so in its headers; any other goes well.
+fn code(response: &Response) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// The `grpc-timeout` header: up to 8 digits and a unit.
+///
+/// # Errors
+/// [`Failure::Invalid`] when it is there but cannot be read: a deadline that is silently ignored helps nobody.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(parse_timeout);
+    let expected = || {
+        let description = format!("is {value:?}, expected 1 to 8 digits and one of the units H, M, S, m, u, n");
+        Failure::Invalid(vec![Violation::new("grpc-timeout", description)])
+    };
+    parsed.map(Some).ok_or_else(expected)
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (unit_at, _) = text.char_indices().last()?;
+    let (digits, unit) = text.split_at(unit_at);
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        for (text, expected) in [
+            ("250m", Some(Duration::from_millis(250))),
+            ("1S", Some(Duration::from_secs(1))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("0n", Some(Duration::ZERO)),
+            ("", None),
+            ("m", None),
+            ("12", None),
+            ("+1S", None),
+            ("123456789n", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The server's life: bound, warm, serving, draining, gone.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use prometheus::Registry;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::server::NamedService;
+use tonic_health::server::HealthReporter;
+use tonic_health::{ServingStatus, server::HealthService};
+
+use crate::wire::DESCRIPTORS;
+use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
+
+use super::admin::{self, Admin};
+use super::config::ServerConfig;
+use super::desk::{Desk, Phase, Recommends};
+use super::front::{self, Front, PhaseReader};
+use super::metrics::ServerMetrics;
+use super::service::Service;
+
+/// Why the server could not run.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// A socket failed.
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The gRPC transport failed.
+    #[error("transport: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// A metric is registered twice.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The embedded descriptors cannot be read.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A server that has not been given its sockets yet.
+#[derive(Debug)]
+pub struct Server<R> {
+    config: ServerConfig,
+    max_deadline: Duration,
+    registry: Registry,
+    metrics: Arc<ServerMetrics>,
+    desk: Arc<Desk<R>>,
+    health: HealthReporter,
+    variants: Vec<String>,
+}
+
+/// Opens a running server for business.
+#[derive(Debug, Clone)]
+pub struct Opener<R> {
+    desk: Arc<Desk<R>>,
+}
+
+impl<R: Recommends> Opener<R> {
+    /// Takes in the warm recommender; from here on the server is ready. A server opens once: a second recommender is
+    /// refused, and the answer is false.
+    pub fn open(&self, recommender: R) -> bool {
+        if !self.desk.seat(recommender) {
+            return false;
+        }
+        // A server that was told to stop in the meantime stays not ready.
+        self.desk.enter(Phase::Serving);
+        true
+    }
+}
+
+impl<R: Recommends> Server<R> {
+    /// A server for `variants`, the closed list of names that metrics and health know. It answers UNAVAILABLE until
+    /// its opener brings a recommender. No call takes longer than `max_deadline`, whatever its caller allows.
+    ///
+    /// # Errors
+    /// When a metric of the same name is registered already.
+    pub fn new(
+        config: ServerConfig,
+        max_deadline: Duration,
+        registry: Registry,
+        variants: Vec<String>,
+    ) -> Result<(Self, Opener<R>), ServerError> {
+        let metrics = Arc::new(ServerMetrics::new(&registry, &variants)?);
+        let desk = Arc::new(Desk::new());
+        let opener = Opener { desk: Arc::clone(&desk) };
+        Ok((Self { config, max_deadline, registry, metrics, desk, health: HealthReporter::new(), variants }, opener))
+    }
+
+    /// Serves on the two listeners until `stop` resolves, then drains: says "not ready", goes on answering for the
+    /// drain lag, stops accepting, lets calls end up to the drain limit.
+    ///
+    /// # Errors
+    /// When a socket fails.
+    pub async fn run(
+        self,
+        public: TcpListener,
+        admin: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServerError> {
+        let health = self.follow_phase().await;
+        let (close_public, public_closed) = closing();
+        let (close_admin, admin_closed) = closing();
+        let pages = admin::routes(self.pages(public.local_addr()?));
+        let admin_task = tokio::spawn(axum::serve(admin, pages).with_graceful_shutdown(admin_closed).into_future());
+        let calls = self.transport().serve_with_incoming_shutdown(
+            self.routes()?,
+            TcpListenerStream::new(public),
+            public_closed,
+        );
+        let mut calls = tokio::spawn(calls);
+
+        tokio::select! {
+            () = stop => {}
+            ended = &mut calls => return flatten(ended),
+        }
+        self.desk.enter(Phase::Draining);
+        tracing::info!(lag = ?self.config.drain_lag(), "draining: not ready, still answering");
+        tokio::time::sleep(self.config.drain_lag()).await;
+        drop(close_public);
+        let ended = within(self.config.drain_limit(), async {
+            let ended = flatten((&mut calls).await);
+            if let Ok(recommender) = self.desk.recommender() {
+                recommender.drain().await;
+            }
+            ended
+        });
+        let outcome = ended.await.unwrap_or_else(|| {
+            calls.abort();
+            tracing::warn!(inflight = self.metrics.inflight(), "the drain limit passed; leaving calls unanswered");
+            Ok(())
+        });
+        drop(close_admin);
+        // A scrape in progress may end; one that hangs must not keep the process.
+        if within(Duration::from_secs(1), admin_task).await.is_none() {
+            tracing::debug!("the admin port did not close in time");
+        }
+        health.abort();
+        outcome
+    }
+
+    /// Reports the present phase, and from then on every change of it.
+    async fn follow_phase(&self) -> JoinHandle<()> {
+        let (reporter, variants, mut phase) = (self.health.clone(), self.variants.clone(), self.desk.watch());
+        let now = *phase.borrow_and_update();
+        report(&reporter, &variants, now).await;
+        tokio::spawn(async move {
+            while phase.changed().await.is_ok() {
+                let now = *phase.borrow_and_update();
+                report(&reporter, &variants, now).await;
+            }
+        })
+    }
+
+    fn transport(&self) -> tonic::transport::Server {
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(self.config.max_streams_per_connection)
+            .http2_keepalive_interval(Some(Duration::from_millis(self.config.keepalive_interval_ms)))
+            .http2_keepalive_timeout(Some(Duration::from_millis(self.config.keepalive_timeout_ms)))
+            .http2_adaptive_window(Some(true))
+    }
+
+    fn routes(&self) -> Result<Router, ServerError> {
+        let desk = Arc::clone(&self.desk);
+        let phase = PhaseReader(Box::new(move || desk.phase()));
+        let front = Arc::new(Front::new(&self.config, self.max_deadline, Arc::clone(&self.metrics), phase));
+        let service = Service { desk: Arc::clone(&self.desk) };
+        let service =
+            RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
+        let calls = mount(Router::new(), service).route_layer(axum::middleware::from_fn_with_state(front, front::pass));
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let health = HealthService::from_health_reporter(self.health.clone());
+        let calls = mount(calls, tonic_health::pb::health_server::HealthServer::new(health));
+        let calls = mount(calls, reflection().build_v1()?);
+        let calls = mount(calls, reflection().build_v1alpha()?);
+        Ok(calls.fallback(|| async { tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>() }))
+    }
+
+    fn pages(&self, public: SocketAddr) -> Admin<R> {
+        Admin { registry: self.registry.clone(), desk: Arc::clone(&self.desk), public: public.to_string() }
+    }
+}
+
+/// Mounts a gRPC service under its name.
+fn mount<S>(router: Router, service: S) -> Router
+where
+    S: tower::Service<axum::extract::Request, Error = std::convert::Infallible>,
+    S: NamedService + Clone + Send + Sync + 'static,
+    S::Response: axum::response::IntoResponse,
+    S::Future: Send + 'static,
+{
+    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+}
+
+/// Health of the server as a whole (the empty name), of its service, and of each variant.
+async fn report(health: &HealthReporter, variants: &[String], phase: Phase) {
+    let status = if phase == Phase::Serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    let service = RecommendationServiceServer::<()>::NAME;
+    for name in ["", service].into_iter().chain(variants.iter().map(String::as_str)) {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// A sender whose drop resolves the future.
+fn closing() -> (oneshot::Sender<()>, impl Future<Output = ()>) {
+    let (close, closed) = oneshot::channel::<()>();
+    (close, async move {
+        // An error is the sender's drop, which is the signal.
+        closed.await.unwrap_or_default();
+    })
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}
+
+fn flatten(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), ServerError> {
+    match ended {
+        Ok(outcome) => Ok(outcome?),
+        Err(error) => Err(io::Error::other(error).into()),
+    }
+}

@@ -1,0 +1,80 @@
+//! Whether and how sharply CORP prunes: chosen on validation users, never on test.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Index;
+use crate::decode::{DecodeSettings, Engine};
+use crate::evaluation::{EvaluationError, Search, Trial, evaluate};
+use crate::model::NetworkScorer;
+use burn::tensor::backend::Backend;
+
+/// Users that the sweep ranks for.
+const USERS: usize = 1_500;
+
+/// Thresholds that are tried, in nats, after CORP switched off.
+const THETAS: [f32; 5] = [0.02, 0.04, 0.06, 0.08, 0.10];
+
+/// One setting that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trialled {
+    /// `exact`, `beam`, or `beam, corp <theta>`.
+    pub setting: String,
+    /// On the validation users, seen items filtered.
+    pub recall_at_10: f64,
+    /// On the validation users, seen items filtered.
+    pub ndcg_at_10: f64,
+}
+
+/// The sweep and what it chose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// How the bundle decodes by default.
+    pub settings: DecodeSettings,
+    /// Validation users that were ranked for.
+    pub users: usize,
+    /// All that was tried, the exact scorer first.
+    pub tried: Vec<Trialled>,
+}
+
+/// Tries the exact scorer (for comparison), the beam without CORP, and with CORP at several thresholds. CORP stays on
+/// at the threshold with the best NDCG@10 unless leaving it off is better.
+pub(super) fn calibrate<B: Backend>(
+    network: &mut NetworkScorer<B>,
+    index: &Index,
+    held_out: &[Trial],
+) -> Result<Calibration, EvaluationError> {
+    let every = held_out.len().div_ceil(USERS).max(1);
+    let trials: Vec<Trial> = held_out.iter().step_by(every).cloned().collect();
+    let mut tried = Vec::new();
+    let mut measure = |setting: String, settings: &DecodeSettings| {
+        let mut search = Search::new(network, index, settings.clone());
+        let scores = evaluate(&mut search, &trials, index.len(), &mut |_| ())?.filtered;
+        tried.push(Trialled { setting, recall_at_10: scores.recall_at_10, ndcg_at_10: scores.ndcg_at_10 });
+        Ok::<f64, EvaluationError>(scores.ndcg_at_10)
+    };
+    let open = DecodeSettings { corp: false, ..DecodeSettings::default() };
+    measure("exact".to_owned(), &DecodeSettings { engine: Engine::Exact, ..open.clone() })?;
+    let mut best = (measure("beam".to_owned(), &open)?, open.clone());
+    for theta in THETAS {
+        let settings = DecodeSettings { corp: true, theta, ..open.clone() };
+        let score = measure(format!("beam, corp {theta}"), &settings)?;
+        // Equal scores go to the later, laxer setting that prunes: it explains more and costs nothing.
+        if score >= best.0 {
+            best = (score, settings);
+        }
+    }
+    Ok(Calibration { settings: best.1, users: trials.len(), tried })
+}
+
+impl fmt::Display for Calibration {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} users, seen items filtered: recall@10 / ndcg@10", self.users)?;
+        for tried in &self.tried {
+            write!(out, "\n{:<16} {:.4} / {:.4}", tried.setting, tried.recall_at_10, tried.ndcg_at_10)?;
+        }
+        let chosen = &self.settings;
+        write!(out, "\nchosen: {}", if chosen.corp { format!("corp {}", chosen.theta) } else { "no corp".to_owned() })
+    }
+}

@@ -1,0 +1,228 @@
+//! From a data set to a verified bundle, a stage a line; what a stage made is kept until the end, so that a killed run
+//! goes on from there.
+
+mod calibrate;
+mod progress;
+mod publish;
+mod tokens;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use burn::backend::{Autodiff, Flex};
+use clap::Args;
+use serde_json::json;
+
+use super::classes::Classes;
+use super::dataset::{Dataset, Part, Split};
+use super::preset::Preset;
+use super::pretrain::{HeldOut, Lesson, PretrainConfig, TrainingSet, pretrain};
+use crate::artifact::{Manifest, verify};
+use crate::catalog::{CatalogItem, Index};
+use crate::domain::{CodeTable, HistoryEntry};
+use crate::evaluation::{Evaluation, Search, baselines, evaluate};
+use crate::model::{NetworkScorer, load_weights};
+
+pub use progress::Narrator;
+
+/// `fit`: from a data set to a bundle.
+#[derive(Debug, Clone, Args)]
+pub struct FitArgs {
+    /// Directory with interactions.parquet and items.parquet
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Directory to publish the bundle as
+    #[arg(long, value_name = "BUNDLE")]
+    pub out: PathBuf,
+    /// How much effort
+    #[arg(long, value_enum, default_value = "quick")]
+    pub preset: Preset,
+    /// Everything random follows from it
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Go on from where a killed run of the same data, preset and seed stopped
+    #[arg(long)]
+    pub resume: bool,
+    /// Passes over the data, instead of the preset's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub epochs: Option<u16>,
+    /// Name of the bundle; the output directory's by default
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// What a fit came to.
+#[derive(Debug)]
+pub struct Fit {
+    /// Of the published bundle.
+    pub manifest: Manifest,
+    /// On the test part.
+    pub evaluation: Evaluation,
+}
+
+/// Runs the whole fit and publishes the bundle.
+pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
+    let started = Instant::now();
+    narrator.stage("data", &args.data.display().to_string());
+    let dataset = Dataset::read(&args.data)?;
+    let split = Split::new(&dataset);
+    narrator.say(&format!(
+        "{} users, {} items, {} events",
+        dataset.user_ids.len(),
+        dataset.items.len(),
+        dataset.interactions()
+    ));
+    let counts = training_counts(&dataset, split);
+    let classes = classes(&dataset, &counts);
+    let mut config = args.preset.config(dataset.items.len(), classes.names.len(), args.seed);
+    if let Some(epochs) = args.epochs {
+        config.pretrain.epochs = usize::from(epochs);
+    }
+    let run = json!({ "data": dataset.fingerprint, "config": config });
+    let work = WorkDirectory::open(&args.out, &run, args.resume)?;
+
+    let fitted = tokens::tokenize(&dataset, split, &config, work.path(), narrator)?;
+    let index = build_index(&dataset, &classes, &counts, fitted.codes.clone())?;
+
+    narrator.stage("pre-training", &format!("{} epochs at most", config.pretrain.epochs));
+    let device = Default::default();
+    let sequences = training_sequences(split);
+    let training = TrainingSet::new(sequences.iter().map(Vec::as_slice), config.network.max_history);
+    let held_out = held_out(split, &config.pretrain);
+    let lesson = Lesson {
+        network: &config.network,
+        config: &config.pretrain,
+        index: &index,
+        training: &training,
+        held_out: &held_out,
+        directory: &work.path().join("pretrain"),
+        run: &run,
+        resume: args.resume,
+    };
+    let pretrained = pretrain::<Autodiff<Flex>>(lesson, &device, &mut |progress| narrator.pretraining(progress))?;
+    narrator.say(&format!("best epoch {}", pretrained.best_epoch + 1));
+
+    let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
+    let mut network = NetworkScorer::new(network, config.network.clone(), index.codes(), device)?;
+    narrator.stage("calibration", "CORP on validation users");
+    let calibration = calibrate::calibrate(&mut network, &index, &held_out)?;
+    narrator.say(&calibration.to_string());
+
+    let trials = split.trials(Part::Test);
+    narrator.stage("evaluation", &format!("{} test users, full catalogue", trials.len()));
+    let mut search = Search::new(&mut network, &index, calibration.settings.clone());
+    let scores = evaluate(&mut search, &trials, index.len(), &mut |done| narrator.counted(done, trials.len()))?;
+    let evaluation = Evaluation {
+        users: trials.len(),
+        items: index.len(),
+        scores,
+        baselines: baselines(&split.train_items(), &trials, index.len())?,
+    };
+
+    narrator.stage("bundle", &args.out.display().to_string());
+    let parts = publish::Parts {
+        name: bundle_name(args)?,
+        dataset: &dataset,
+        classes: &classes,
+        config: &config,
+        fitted: &fitted,
+        pretrained: &pretrained,
+        calibration: &calibration,
+        evaluation: &evaluation,
+        seconds: started.elapsed().as_secs_f64(),
+        preset: args.preset,
+        seed: args.seed,
+    };
+    let manifest = publish::publish(parts, &args.out, &mut network, &index, &held_out)?;
+    verify(&args.out).context("the published bundle does not verify")?;
+    work.remove()?;
+    Ok(Fit { manifest, evaluation })
+}
+
+/// Events of each item in the training part.
+fn training_counts(dataset: &Dataset, split: Split<'_>) -> Vec<u32> {
+    let mut counts = vec![0; dataset.items.len()];
+    for user in 0..split.users() {
+        for event in split.train(user) {
+            counts[event.item as usize] += 1;
+        }
+    }
+    counts
+}
+
+fn classes(dataset: &Dataset, counts: &[u32]) -> Classes {
+    let items: Vec<_> = dataset.items.iter().map(|item| &item.item).collect();
+    let trained: Vec<bool> = counts.iter().map(|&count| count > 0).collect();
+    Classes::new(&items, &trained)
+}
+
+/// The index of a data set's items under `codes`; the prior is the smoothed log share of training events.
+fn build_index(dataset: &Dataset, classes: &Classes, counts: &[u32], codes: CodeTable) -> anyhow::Result<Index> {
+    let total: f64 = counts.iter().map(|&count| f64::from(count) + 1.0).sum();
+    let items = dataset
+        .items
+        .iter()
+        .zip(&classes.of_item)
+        .zip(counts)
+        .map(|((item, &category), &count)| CatalogItem {
+            item: item.item.clone(),
+            category,
+            prior: ((f64::from(count) + 1.0) / total).ln() as f32,
+        })
+        .collect();
+    Ok(Index::build(items, codes, classes.names.clone(), "fit".to_owned())?)
+}
+
+fn training_sequences(split: Split<'_>) -> Vec<Vec<HistoryEntry>> {
+    (0..split.users()).map(|user| split.train(user).iter().map(|event| event.entry()).collect()).collect()
+}
+
+/// The validation trials, evenly thinned to the configured number.
+fn held_out(split: Split<'_>, config: &PretrainConfig) -> Vec<HeldOut> {
+    let trials = split.trials(Part::Valid);
+    let every = trials.len().div_ceil(config.validation_users).max(1);
+    trials.into_iter().step_by(every).collect()
+}
+
+fn bundle_name(args: &FitArgs) -> anyhow::Result<String> {
+    match &args.name {
+        Some(name) => Ok(name.clone()),
+        None => {
+            let name = args.out.file_name().and_then(|name| name.to_str());
+            Ok(name.with_context(|| format!("--out {}: expected a directory with a name", args.out.display()))?.into())
+        }
+    }
+}
+
+/// Where an unfinished run keeps what it made: beside the bundle, removed once that is published.
+struct WorkDirectory {
+    path: PathBuf,
+}
+
+impl WorkDirectory {
+    /// Opens the directory beside `out`. Without `resume`, or when it belongs to another run, it is emptied.
+    fn open(out: &Path, run: &serde_json::Value, resume: bool) -> anyhow::Result<Self> {
+        let mut name = out.file_name().with_context(|| format!("--out {}: no directory", out.display()))?.to_owned();
+        name.push(".fit");
+        let path = out.with_file_name(name);
+        let marker = path.join("run.json");
+        let same = resume
+            && std::fs::read(&marker)
+                .is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|found| found == *run));
+        if !same && path.exists() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("emptying {}", path.display()))?;
+        }
+        std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        std::fs::write(&marker, serde_json::to_vec_pretty(run)?).with_context(|| format!("{}", marker.display()))?;
+        Ok(Self { path })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remove(self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
+    }
+}

@@ -1,0 +1,91 @@
+//! How long and how fast pre-training learns.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Violation;
+
+/// Settings of pre-training. Stored with the checkpoint: a resumed run must use the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainConfig {
+    /// Passes over the training sequences, at most.
+    pub epochs: usize,
+    /// Target positions of a step, about: sequences of like length are gathered until they hold as many.
+    pub positions: usize,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Share of all steps in which the rate rises to its peak; it then falls along a cosine to a twentieth.
+    pub warmup: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Largest norm of one parameter's gradient.
+    pub clip: f32,
+    /// Mass that the scorer's target shares evenly with all items.
+    pub label_smoothing: f32,
+    /// Weight of the path loss; 0 leaves the decoder as it began.
+    pub path_weight: f32,
+    /// lambda_c: weight of the category loss.
+    pub category_weight: f32,
+    /// Tokens of a path that are read in training.
+    pub path_steps: usize,
+    /// Candidates that a step's softmax compares at most; more are sampled, and the sampling is corrected for.
+    pub path_candidates: usize,
+    /// Whether the path loss also moves the encoder and the scorer, or only what reads paths.
+    pub path_moves_scorer: bool,
+    /// Users that validation ranks for, at most.
+    pub validation_users: usize,
+    /// Epochs without a better validation NDCG@10 after which training stops.
+    pub patience: usize,
+    /// Everything random follows from it.
+    pub seed: u64,
+}
+
+impl PretrainConfig {
+    /// Every setting that cannot be.
+    pub fn validate(&self) -> Result<(), Vec<Violation>> {
+        let mut wrong = Vec::new();
+        for (field, value) in [
+            ("epochs", self.epochs),
+            ("positions", self.positions),
+            ("path_steps", self.path_steps),
+            ("path_candidates", self.path_candidates),
+            ("validation_users", self.validation_users),
+            ("patience", self.patience),
+        ] {
+            if value == 0 {
+                wrong.push(Violation::new(field, "0: expected at least 1"));
+            }
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate < 1.0) {
+            wrong.push(Violation::new("learning_rate", format!("{}: expected between 0 and 1", self.learning_rate)));
+        }
+        for (field, value) in [("warmup", self.warmup), ("label_smoothing", f64::from(self.label_smoothing))] {
+            if !(0.0..1.0).contains(&value) {
+                wrong.push(Violation::new(field, format!("{value}: expected 0 to below 1")));
+            }
+        }
+        for (field, value) in [
+            ("weight_decay", self.weight_decay),
+            ("clip", self.clip),
+            ("path_weight", self.path_weight),
+            ("category_weight", self.category_weight),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                wrong.push(Violation::new(field, format!("{value}: expected at least 0")));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// The learning rate of step `step` of `steps`.
+    pub fn rate(&self, step: usize, steps: usize) -> f64 {
+        let (step, steps) = (step as f64 + 1.0, steps.max(1) as f64);
+        let rising = (self.warmup * steps).max(1.0);
+        if step < rising {
+            return self.learning_rate * step / rising;
+        }
+        let done = ((step - rising) / (steps - rising).max(1.0)).min(1.0);
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+        self.learning_rate * (0.05 + 0.95 * cosine)
+    }
+}

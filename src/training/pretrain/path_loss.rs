@@ -1,0 +1,276 @@
+//! What the decoder learns: along a path to the target, the target among the items that the path still allows, and the
+//! target's category.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::catalogue_loss::{ScalarF32, catalogue_loss};
+use crate::catalog::Index;
+use crate::domain::{CodeShape, ItemNumber, Token};
+use crate::model::{KeysValues, Network, Queries};
+
+/// The paths of one step: one per row, all of the same number of tokens.
+#[derive(Debug, Clone)]
+pub struct PathTargets {
+    /// The item that each path leads to.
+    pub items: Vec<ItemNumber>,
+    /// Its category.
+    pub categories: Vec<u32>,
+    /// The tokens of each path, in order: `[rows][steps]`.
+    pub tokens: Vec<Vec<Token>>,
+    /// After each token: the items still allowed, the target first, with the logarithm of how many each stands for.
+    pub candidates: Vec<Vec<Candidates>>,
+}
+
+/// The items that a path still allows, or a sample of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidates {
+    /// The target first.
+    pub items: Vec<ItemNumber>,
+    /// Added to the scores of all but the target: ln(others / sampled others), zero when none is left out.
+    pub correction: f32,
+}
+
+/// The parts of the path loss, in nats, and their weighted sum as a tensor to differentiate.
+#[derive(Debug)]
+pub struct PathLoss<B: AutodiffBackend> {
+    /// Mean cross-entropy of the target over the catalogue at `<BOS>`.
+    pub begin: f32,
+    /// Mean cross-entropy of the target over the candidates after the first token and later ones, where there is a choice.
+    pub steps: f32,
+    /// Mean cross-entropy of the category over all states.
+    pub category: f32,
+    /// `begin + steps` and `category`, weighted; its value is not the loss's (see [`catalogue_loss`]), its gradient is.
+    pub surrogate: Tensor<B, 1>,
+}
+
+impl PathTargets {
+    /// Chooses a path to each target: every other one a random permutation of its code, the rest in the order of the
+    /// scorer's confidence (at each step the codebook whose likeliest token is likeliest).
+    ///
+    /// `probabilities` holds one row of P(item | history) per target, `[rows, items]`.
+    pub fn choose(
+        index: &Index,
+        items: Vec<ItemNumber>,
+        probabilities: &[f32],
+        steps: usize,
+        most: usize,
+        random: &mut ChaCha8Rng,
+    ) -> Self {
+        let (codes, count) = (index.codes(), index.len());
+        let shape = codes.shape();
+        let steps = steps.min(shape.codebooks);
+        let orders: Vec<Option<Vec<usize>>> = (0..items.len())
+            .map(|row| {
+                let mut order: Vec<usize> = (0..shape.codebooks).collect();
+                order.shuffle(random);
+                order.truncate(steps);
+                row.is_multiple_of(2).then_some(order)
+            })
+            .collect();
+        let seeds: Vec<u64> = (0..items.len()).map(|_| random.random()).collect();
+        let rows: Vec<(Vec<Token>, Vec<Candidates>)> = items
+            .par_iter()
+            .zip(orders)
+            .zip(seeds)
+            .enumerate()
+            .map(|(row, ((&target, order), seed))| {
+                let p = &probabilities[row * count..(row + 1) * count];
+                let code = codes.code(target);
+                let mut used = 0u64;
+                let mut left: Option<Vec<ItemNumber>> = None;
+                let (mut tokens, mut allowed) = (Vec::new(), Vec::new());
+                for step in 0..steps {
+                    let codebook = match &order {
+                        Some(order) => order[step],
+                        None => surest(index, p, left.as_deref(), used, shape),
+                    };
+                    used |= 1 << codebook;
+                    let token = Token { codebook: codebook as u8, entry: code[codebook] };
+                    let next = match &left {
+                        None => index.postings(token).to_vec(),
+                        Some(items) => {
+                            items.iter().copied().filter(|&item| codes.code(item)[codebook] == token.entry).collect()
+                        }
+                    };
+                    tokens.push(token);
+                    allowed.push(Candidates::sample(&next, target, most, seed ^ step as u64));
+                    left = Some(next);
+                }
+                (tokens, allowed)
+            })
+            .collect();
+        let categories = items.iter().map(|&item| index.item(item).category).collect();
+        let (tokens, candidates) = rows.into_iter().unzip();
+        Self { items, categories, tokens, candidates }
+    }
+}
+
+/// The unused codebook whose likeliest token is likeliest among `left` (all items when none is given).
+fn surest(index: &Index, p: &[f32], left: Option<&[ItemNumber]>, used: u64, shape: CodeShape) -> usize {
+    let mut marginals = vec![0.0f32; shape.tokens()];
+    let mut add = |item: ItemNumber| {
+        for (codebook, &entry) in index.codes().code(item).iter().enumerate() {
+            marginals[codebook * shape.entries + usize::from(entry)] += p[item as usize];
+        }
+    };
+    match left {
+        None => (0..p.len() as ItemNumber).for_each(&mut add),
+        Some(items) => items.iter().copied().for_each(&mut add),
+    }
+    let mut best = (f32::NEG_INFINITY, 0);
+    for codebook in (0..shape.codebooks).filter(|codebook| used >> codebook & 1 == 0) {
+        let row = &marginals[codebook * shape.entries..(codebook + 1) * shape.entries];
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if most > best.0 {
+            best = (most, codebook);
+        }
+    }
+    best.1
+}
+
+impl Candidates {
+    fn sample(items: &[ItemNumber], target: ItemNumber, most: usize, seed: u64) -> Self {
+        use rand::SeedableRng;
+        let mut others: Vec<ItemNumber> = items.iter().copied().filter(|&item| item != target).collect();
+        let (all, room) = (others.len(), most.max(2) - 1);
+        if all > room {
+            others.partial_shuffle(&mut ChaCha8Rng::seed_from_u64(seed), room);
+            others.truncate(room);
+        }
+        let correction = if others.is_empty() { 0.0 } else { (all as f32 / others.len() as f32).ln() };
+        Self { items: std::iter::once(target).chain(others).collect(), correction }
+    }
+}
+
+/// What [`path_loss`] reads of the encoder's pass; one row per path.
+#[derive(Debug, Clone)]
+pub struct PathContext<B: AutodiffBackend> {
+    /// The scorer's queries.
+    pub queries: Queries<B>,
+    /// Keys and values of the histories, one entry per decoder block.
+    pub history: Vec<KeysValues<B>>,
+    /// `[rows, 1, 1, events]`, true on events after the path's position and on padding.
+    pub hidden: Tensor<B, 4, Bool>,
+    /// The item matrix, `[items, M * code width + residual width]`.
+    pub items: Tensor<B, 2>,
+    /// The token table, `[M * D, code width]`.
+    pub tokens: Tensor<B, 2>,
+}
+
+/// The path loss of one step (DESIGN 3.3 and 3.4: P(i | h, path) over candidates(path), and the category at every step).
+pub fn path_loss<B: AutodiffBackend>(
+    network: &Network<B>,
+    context: PathContext<B>,
+    targets: &PathTargets,
+    codes: &crate::domain::CodeTable,
+    path_weight: f32,
+    category_weight: f32,
+) -> PathLoss<B> {
+    let shape = codes.shape();
+    let paths = targets.items.len();
+    let steps = targets.tokens.first().map_or(0, Vec::len);
+    let device = context.items.device();
+
+    let mut inputs = vec![network.begin_inputs(paths).unsqueeze_dim::<3>(1)]; // [paths, 1, d]
+    for step in 0..steps {
+        let chosen: Vec<i32> = targets.tokens.iter().map(|path| shape.flat(path[step]) as i32).collect();
+        let rows = context.tokens.clone().select(0, ints::<B>(chosen, &device));
+        inputs.push(network.token_inputs(rows, step + 1).unsqueeze_dim::<3>(1));
+    }
+    let x = Tensor::cat(inputs, 1); // [paths, steps + 1, d]
+    let width = x.dims()[2];
+    let x = x.reshape([paths * (steps + 1), width]);
+    let states = network.decode(x, paths, &mut Vec::new(), &context.history, context.hidden.clone()); // [paths * (steps + 1), d]
+    let refinements = network.refinements(states.clone());
+    let token_width = refinements.dims()[1];
+    let refinements = refinements.reshape([paths, steps + 1, token_width]);
+    let at = |step: usize| refinements.clone().slice([0..paths, step..step + 1]).reshape([paths, token_width]);
+
+    let begin_queries =
+        Tensor::cat(vec![context.queries.tokens.clone() + at(0), context.queries.residual.clone()], 1);
+    let begin = catalogue_loss(begin_queries, context.items.clone(), &targets.items, 0.0, &[]);
+    let mut surrogate = begin.surrogate * path_weight;
+
+    let mut sums = (0.0f32, 0.0f32);
+    for step in 1..=steps {
+        let queries = context.queries.tokens.clone() + at(step);
+        let table = network.token_scores(queries, context.tokens.clone()); // [M, paths, D]
+        let table = table.swap_dims(0, 1).reshape([paths, shape.tokens()]);
+        if let Some((loss, choices)) = choice_loss(table, &context, targets, codes, step - 1) {
+            sums = (sums.0 + loss.clone().inner().into_scalar_f32(), sums.1 + choices);
+            surrogate = surrogate + loss * (path_weight / paths as f32);
+        }
+    }
+
+    let logits = log_softmax(network.category_logits(states), 1); // [paths * (steps + 1), categories]
+    let truth: Vec<i32> =
+        targets.categories.iter().flat_map(|&category| std::iter::repeat_n(category as i32, steps + 1)).collect();
+    let category = logits.gather(1, ints::<B>(truth, &device).unsqueeze_dim(1)).mean().neg();
+    let category_value = category.clone().inner().into_scalar_f32();
+    PathLoss {
+        begin: begin.value,
+        steps: if sums.1 > 0.0 { sums.0 / sums.1 } else { 0.0 },
+        category: category_value,
+        surrogate: surrogate + category * category_weight,
+    }
+}
+
+/// Summed cross-entropy of the target among the candidates after token `step`, and in how many rows there was a choice.
+/// Codebooks already used add the same to all candidates of a row, so they need not be left out.
+fn choice_loss<B: AutodiffBackend>(
+    table: Tensor<B, 2>,
+    context: &PathContext<B>,
+    targets: &PathTargets,
+    codes: &crate::domain::CodeTable,
+    step: usize,
+) -> Option<(Tensor<B, 1>, f32)> {
+    let shape = codes.shape();
+    let rows: Vec<usize> =
+        (0..targets.items.len()).filter(|&row| targets.candidates[row][step].items.len() > 1).collect();
+    let most = rows.iter().map(|&row| targets.candidates[row][step].items.len()).max()?;
+    let (mut places, mut items, mut bias) = (Vec::new(), Vec::new(), Vec::new());
+    for &row in &rows {
+        let candidates = &targets.candidates[row][step];
+        for column in 0..most {
+            let item = candidates.items.get(column).copied();
+            bias.push(match (column, item) {
+                (_, None) => -1.0e9,
+                (0, Some(_)) => 0.0,
+                (_, Some(_)) => candidates.correction,
+            });
+            let item = item.unwrap_or(candidates.items[0]);
+            items.push(item as i32);
+            places.extend(
+                codes.code(item).iter().enumerate().map(|(r, &entry)| (r * shape.entries + usize::from(entry)) as i32),
+            );
+        }
+    }
+    let (count, device) = (rows.len(), table.device());
+    let chosen = ints::<B>(rows.iter().map(|&row| row as i32).collect(), &device);
+    let places: Tensor<B, 2, Int> =
+        Tensor::from_data(TensorData::new(places, [count, most * shape.codebooks]), &device);
+    let scores = table.select(0, chosen.clone()).gather(1, places); // [rows, candidates * M]
+    let scores = scores.reshape([count, most, shape.codebooks]).sum_dim(2).reshape([count, most]);
+
+    let queries = context.queries.residual.clone().select(0, chosen); // [rows, residual width]
+    let width = queries.dims()[1];
+    let all = context.items.dims()[1];
+    let residuals = context.items.clone().slice([0..context.items.dims()[0], all - width..all]);
+    let residuals = residuals.select(0, ints::<B>(items, &device)).reshape([count, most, width]);
+    let residual_scores = residuals.matmul(queries.unsqueeze_dim::<3>(2)).reshape([count, most]);
+
+    let bias = Tensor::from_data(TensorData::new(bias, [count, most]), &device);
+    let logits = log_softmax(scores + residual_scores + bias, 1);
+    Some((logits.slice([0..count, 0..1]).sum().neg(), count as f32))
+}
+
+fn ints<B: AutodiffBackend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}

@@ -1,0 +1,76 @@
+//! How well the scorer ranks the validation targets: the number that training stops by.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{CodeTable, HistoryEntry};
+use crate::evaluation::Trial;
+use crate::model::{Network, encoder_batch, flat_codes};
+
+const BATCH: usize = 256;
+
+/// A validation trial.
+pub type HeldOut = Trial;
+
+/// Means over the trials, seen items filtered, all unseen items ranked by s(i).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ValidationScores {
+    /// Share of targets among the first ten.
+    pub recall_at_10: f64,
+    /// Normalised discounted cumulative gain of the first ten.
+    pub ndcg_at_10: f64,
+}
+
+/// Ranks all items for every trial by the scorer.
+pub fn validate<B: Backend>(
+    network: &Network<B>,
+    codes: &CodeTable,
+    trials: &[HeldOut],
+    max_history: usize,
+    device: &B::Device,
+) -> ValidationScores {
+    let matrix = network.item_matrix(flat_codes(codes, device));
+    let inputs = network.item_input(matrix.clone()); // [items, d]
+    let transposed = matrix.transpose();
+    let mut order: Vec<&Trial> = trials.iter().collect();
+    order.sort_by_key(|trial| (trial.history.len(), trial.user)); // like lengths together: less padding
+    let mut sums = ValidationScores::default();
+    for batch in order.chunks(BATCH) {
+        let histories: Vec<&[HistoryEntry]> = batch.iter().map(|trial| trial.history.as_slice()).collect();
+        let length = histories.iter().map(|history| history.len()).max().unwrap_or(1).clamp(1, max_history);
+        let encoded = encoder_batch::<B>(&histories, length, device);
+        let states = network.encode(&encoded, inputs.clone().select(0, encoded.items.clone()));
+        let last: Vec<i32> = histories
+            .iter()
+            .enumerate()
+            .map(|(row, history)| (row * length + history.len().min(length) - 1) as i32)
+            .collect();
+        let last: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(last, [batch.len()]), device);
+        let scores = network.queries(states.select(0, last)).concatenated().matmul(transposed.clone());
+        let scores = scores.into_data().convert::<f32>();
+        // A backend of floats gives floats back; anything else ranks nothing.
+        let Ok(scores) = scores.as_slice::<f32>() else { return ValidationScores::default() };
+        let items = codes.items();
+        let ranks: Vec<Option<usize>> =
+            batch.par_iter().enumerate().map(|(row, trial)| rank(trial, &scores[row * items..(row + 1) * items])).collect();
+        for rank in ranks.into_iter().flatten().filter(|&rank| rank < 10) {
+            sums.recall_at_10 += 1.0;
+            sums.ndcg_at_10 += 1.0 / (rank as f64 + 2.0).log2();
+        }
+    }
+    let count = trials.len().max(1) as f64;
+    ValidationScores { recall_at_10: sums.recall_at_10 / count, ndcg_at_10: sums.ndcg_at_10 / count }
+}
+
+/// How many unseen items stand before the target; none when the target had been seen. Ties count against it.
+fn rank(trial: &Trial, scores: &[f32]) -> Option<usize> {
+    if trial.seen.binary_search(&trial.target).is_ok() {
+        return None;
+    }
+    let own = scores[trial.target as usize];
+    let above = scores.iter().filter(|&&score| score >= own).count();
+    let seen_above = trial.seen.iter().filter(|&&item| scores[item as usize] >= own).count();
+    (above - seen_above).checked_sub(1) // NaN is above nothing, so a broken network ranks nothing
+}

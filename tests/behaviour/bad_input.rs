@@ -1,0 +1,119 @@
+//! Whatever a caller sends, the server names what is wrong and lives on.
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use reg4rec::wire::v1;
+
+use crate::fake::{Fake, Running, start, user};
+
+/// Asks, and checks that the server answers the next caller.
+async fn refused(server: &Running, request: v1::RecommendRequest) -> (Code, Vec<String>) {
+    let status = server.client().await.recommend(request).await.expect_err("accepted");
+    assert!(server.answers().await, "the server is gone after {status:?}");
+    (status.code(), fields(&status))
+}
+
+fn fields(status: &Status) -> Vec<String> {
+    let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    for wrong in &violations {
+        assert!(!wrong.description.is_empty() && status.message().contains(&wrong.field), "{status:?}");
+    }
+    violations.into_iter().map(|wrong| wrong.field).collect()
+}
+
+fn event(item: &[u8]) -> v1::Event {
+    v1::Event { item_id: item.to_vec(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn an_empty_request_names_user_and_history() {
+    let server = start(Fake::default()).await;
+    let (code, fields) = refused(&server, v1::RecommendRequest::default()).await;
+    assert_eq!((code, fields), (Code::InvalidArgument, vec!["user_id".to_owned(), "history".to_owned()]));
+}
+
+#[tokio::test]
+async fn k_of_zero_and_of_a_billion_are_refused() {
+    let server = start(Fake::default()).await;
+    for k in [0, 1_000_000_000] {
+        let (code, fields) = refused(&server, v1::RecommendRequest { k: Some(k), ..user("u") }).await;
+        assert_eq!((code, fields), (Code::InvalidArgument, vec!["k".to_owned()]));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_variant_is_not_found() {
+    let server = start(Fake::default()).await;
+    let (code, fields) = refused(&server, v1::RecommendRequest { variant: "nope".into(), ..user("u") }).await;
+    assert_eq!((code, fields), (Code::NotFound, vec![]));
+}
+
+#[tokio::test]
+async fn a_history_of_a_million_events_is_refused_by_name() {
+    let server = start(Fake::default()).await;
+    let time = Some(prost_types::Timestamp { seconds: 1_400_000_000, nanos: 0 });
+    let history = vec![v1::Event { time, kind: 4, ..event(b"1234567") }; 1_000_000];
+    let (code, fields) = refused(&server, v1::RecommendRequest { history, ..Default::default() }).await;
+    assert_eq!((code, fields), (Code::InvalidArgument, vec!["history".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_message_of_64_megabytes_is_out_of_range() {
+    let server = start(Fake::default()).await;
+    let (code, _) =
+        refused(&server, v1::RecommendRequest { user_id: vec![b'u'; 64 << 20], ..Default::default() }).await;
+    assert_eq!(code, Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn ids_that_are_not_utf8_or_empty_and_nan_are_all_named_at_once() {
+    let server = start(Fake::default()).await;
+    let history = vec![
+        event(b"fine"),
+        event(&[0xff, 0xfe]),
+        event(b""),
+        v1::Event { kind: 6, value: Some(f32::NAN), ..event(b"rated") },
+    ];
+    let request = v1::RecommendRequest { user_id: vec![b'u', 0x80], history, k: Some(0), ..Default::default() };
+    let (code, fields) = refused(&server, request).await;
+    let expected = ["user_id", "history[1].item_id", "history[2].item_id", "history[3].value", "k"];
+    assert_eq!((code, fields), (Code::InvalidArgument, expected.map(str::to_owned).to_vec()));
+}
+
+#[tokio::test]
+async fn a_thousand_wrong_events_do_not_burst_the_headers() {
+    let server = start(Fake::default()).await;
+    let request = v1::RecommendRequest { history: vec![event(b""); 1000], ..Default::default() };
+    let status = server.client().await.recommend(request).await.expect_err("accepted");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("1000 invalid fields"), "{}", status.message());
+    assert!(server.answers().await);
+}
+
+#[tokio::test]
+async fn overload_says_when_to_try_again() {
+    let server = start(Fake::default()).await;
+    let status = server.client().await.recommend(user("overload")).await.expect_err("accepted");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(after, Some(std::time::Duration::from_millis(1500)));
+}
+
+#[tokio::test]
+async fn a_fault_gives_the_id_that_is_in_the_log_and_not_the_cause() {
+    let server = start(Fake::default()).await;
+    let request = v1::RecommendRequest { request_id: "r-77".into(), ..user("fault") };
+    let status = server.client().await.recommend(request).await.expect_err("accepted");
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().contains("r-77") && !status.message().contains("the cause"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn a_timeout_header_that_cannot_be_read_is_refused() {
+    let server = start(Fake::default()).await;
+    let mut request = tonic::Request::new(user("u"));
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
+    let status = server.client().await.recommend(request).await.expect_err("accepted");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["grpc-timeout".to_owned()]));
+}

@@ -1,0 +1,120 @@
+//! A small sound bundle with random weights, and what its search answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::backend::Flex;
+use serde_json::json;
+
+use reg4rec::artifact::{
+    BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts, WarmupShape,
+    pack_tensors, publish,
+};
+use reg4rec::catalog::{CatalogItem, Index};
+use reg4rec::decode::{DecodeJob, DecodeSettings, decode};
+use reg4rec::domain::{CodeShape, CodeTable, EventKind, Filter, HistoryEntry, Item};
+use reg4rec::model::{NetworkConfig, NetworkScorer, load_weights, save_weights};
+
+const CATEGORIES: [&str; 3] = ["Hats", "Shoes", "Gloves"];
+
+fn network() -> NetworkConfig {
+    NetworkConfig {
+        items: 60,
+        categories: CATEGORIES.len(),
+        codes: CodeShape { codebooks: 4, entries: 8 },
+        code_width: 8,
+        residual_width: 4,
+        width: 16,
+        heads: 2,
+        encoder_layers: 1,
+        decoder_layers: 1,
+        feed_forward: 32,
+        max_history: 20,
+        dropout: 0.0,
+        residual_dropout: 0.0,
+        temperature: 0.2,
+    }
+}
+
+fn items() -> Vec<CatalogItem> {
+    let item = |number: u32| {
+        let category = number % CATEGORIES.len() as u32;
+        let item = Item {
+            id: format!("item-{number}"),
+            title: Some(format!("Thing {number}")),
+            brand: None,
+            categories: vec!["Shop".into(), CATEGORIES[category as usize].into()],
+            price: Some(number as f32),
+            eligible: number != 59,
+        };
+        CatalogItem { item, category, prior: -(number as f32) / 10.0 }
+    };
+    (0..network().items as u32).map(item).collect()
+}
+
+/// What the search answers to a history of item numbers, by itself: ids and scores, best first.
+pub struct Expected {
+    weights: Vec<u8>,
+    codes: CodeTable,
+}
+
+impl Expected {
+    pub fn answer(&self, history: &[u32], k: usize) -> Vec<(String, f32)> {
+        let device = Default::default();
+        let loaded = load_weights::<Flex>(&network(), self.weights.clone(), &device).unwrap();
+        let mut model = NetworkScorer::new(loaded, network(), &self.codes, device).unwrap();
+        let names = CATEGORIES.map(str::to_owned).to_vec();
+        let index = Index::build(items(), self.codes.clone(), names, "1".into()).unwrap();
+        let entry = |&item: &u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
+        let history: Vec<HistoryEntry> = history.iter().map(entry).collect();
+        let root = index.root(&Filter::default(), &[]);
+        let settings = DecodeSettings::default();
+        let job = DecodeJob { history: &history, k, root: &root, settings: &settings, explain: false };
+        let outcome = decode(&mut model, &index, &[job], &|_| true).unwrap().remove(0).unwrap();
+        outcome.items.iter().map(|ranked| (format!("item-{}", ranked.item), ranked.score)).collect()
+    }
+}
+
+/// Publishes the bundle at `dir`; `golden_shift` is added to the scores that its golden request expects.
+pub fn write(dir: &Path, golden_shift: f32) -> Expected {
+    let network = network();
+    let weights = save_weights(&network.init::<Flex>(&Default::default())).unwrap();
+    let entries = (0..(network.items * network.codes.codebooks) as u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 20) as u16 % network.codes.entries as u16);
+    let codes = CodeTable::new(network.codes, entries.collect()).unwrap();
+    let expected = Expected { weights: weights.clone(), codes: codes.clone() };
+    let event = |item: u32| GoldenEvent { item_id: format!("item-{item}"), kind: EventKind::View, time: 0 };
+    let answers = expected.answer(&[3, 7], 5);
+    let answer = |(item_id, score): (String, f32)| GoldenAnswer { item_id, score: score + golden_shift };
+    let codebook = Tensor { shape: vec![8, 2], values: vec![0.5; 16] };
+    let parts = BundleParts {
+        weights,
+        codebooks: pack_tensors("codebooks", &BTreeMap::from([("codebook.0".to_owned(), codebook)])).unwrap(),
+        items: items(),
+        codes,
+        golden: vec![Golden {
+            history: vec![event(3), event(7)],
+            k: 5,
+            exclude_seen: false,
+            settings: serde_json::to_value(DecodeSettings::default()).unwrap(),
+            answers: answers.into_iter().map(answer).collect(),
+            tolerance: 1e-3,
+        }],
+        warmup: vec![WarmupShape { batch: 1, history: 4 }],
+    };
+    let manifest = Manifest {
+        name: "tiny".into(),
+        version: "1".into(),
+        data: DataFacts { fingerprint: "f00d".into(), users: 3, items: 60, interactions: 9 },
+        training: json!({"seed": 7}),
+        network: serde_json::to_value(&network).unwrap(),
+        tokenizer: TokenizerFacts { config: json!({}), diagnostics: json!({}) },
+        decode: serde_json::to_value(DecodeSettings::default()).unwrap(),
+        metrics: json!({}),
+        max_history: network.max_history,
+        categories: CATEGORIES.map(str::to_owned).to_vec(),
+        ..Manifest::default()
+    };
+    publish(dir, manifest, parts).unwrap();
+    expected
+}

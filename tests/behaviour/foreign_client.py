@@ -1,0 +1,72 @@
+"""Asks a server of which it knows only the address, learning its messages through reflection.
+
+usage: foreign_client.py HOST:PORT
+"""
+
+import sys
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+SERVICE = "reg4rec.v1.RecommendationService"
+
+
+def main(address):
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    channel = grpc.insecure_channel(address, options=options)
+    database = ProtoReflectionDescriptorDatabase(channel)
+    services = set(database.get_services())
+    assert {SERVICE, "grpc.health.v1.Health"} <= services, services
+    pool = descriptor_pool.DescriptorPool(database)
+    methods = pool.FindServiceByName(SERVICE).methods_by_name
+    assert set(methods) == {"Recommend", "RecommendBatch"}, set(methods)
+
+    def ask(name, request, timeout=10):
+        method = methods[name]
+        answer = message_factory.GetMessageClass(method.output_type)
+        path = f"/{SERVICE}/{name}"
+        serialize = lambda sent: sent if isinstance(sent, bytes) else sent.SerializeToString()
+        return channel.unary_unary(path, serialize, answer.FromString)(request, timeout=timeout)
+
+    def refused(name, request, timeout=10):
+        try:
+            answer = ask(name, request, timeout)
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        raise AssertionError(f"accepted: {answer}")
+
+    Request = message_factory.GetMessageClass(methods["Recommend"].input_type)
+    Batch = message_factory.GetMessageClass(methods["RecommendBatch"].input_type)
+
+    request = Request(user_id="u", explain=True, attributes={"os": "linux"})
+    event = request.history.add(item_id="caf\u00e9", kind=4, value=2.5)
+    event.time.GetCurrentTime()
+    answer = ask("Recommend", request)
+    ids = [item.item_id for item in answer.items]
+    assert len(ids) == 10 == len(set(ids)), ids
+    assert answer.request_id and answer.variant == "default" and not answer.cold_start, answer
+
+    batch = ask("RecommendBatch", Batch(requests=[Request(user_id="a", k=3), Request()]))
+    assert [result.WhichOneof("outcome") for result in batch.results] == ["response", "status"], batch
+    assert [wrong.field for wrong in batch.results[1].status.violations] == ["user_id", "history"], batch
+
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    assert refused("Recommend", Request()) == (invalid, "2 invalid fields: user_id, history")
+    # Field 2, `user_id`, of two bytes that are not UTF-8: no Python message would let that pass.
+    code, details = refused("Recommend", b"\x12\x02\xff\xfe")
+    assert (code, details) == (invalid, "1 invalid field: user_id"), (code, details)
+    # Field 3, `history`, whose length runs past the end of the message.
+    code, details = refused("Recommend", b"\x1a\x7f")
+    assert code == invalid, (code, details)
+
+    code, details = refused("Recommend", Request(user_id="u" * (64 << 20)), timeout=60)
+    assert code in (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.RESOURCE_EXHAUSTED), (code, details)
+    code, details = refused("Recommend", Request(user_id="u"), timeout=0.008)
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED, (code, details)
+    assert len(ask("Recommend", Request(user_id="u")).items) == 10
+    print("ok")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,210 @@
+//! The binaries as a person starts them: a bundle is served, asked, refused when it is damaged, and told to stop.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tonic::transport::Channel;
+
+use reg4rec::wire::v1;
+
+use crate::bundle;
+use crate::fake::{Client, page_at};
+
+/// A server process; killed when dropped.
+struct Process {
+    child: Child,
+    public: String,
+    admin: String,
+}
+
+impl Process {
+    /// Starts on free ports and waits until it says that it is ready.
+    fn start(bundle: &Path) -> Self {
+        let mut child = server(bundle).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+        let mut address = |name: &str| {
+            let line = lines.find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().last().unwrap().to_owned()
+        };
+        let (public, admin) = (address("gRPC"), address("admin"));
+        assert!(lines.any(|line| line.starts_with("ready")), "never ready");
+        Self { child, public, admin }
+    }
+
+    fn ask(&self, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
+        command.args(["ask", "--timeout", "20000", "--server", &self.public]).args(more).output().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn server(bundle: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec-server"));
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--bundle"]).arg(bundle);
+    // Few shapes to warm: the tests' build is slow.
+    command.env("REG4REC__ENGINE__WARMUP_BATCHES", "1,8").env("REG4REC__ENGINE__WARMUP_HISTORIES", "2");
+    command.env("REG4REC__RECOMMEND__MAX_DEADLINE_MS", "60000").env("REG4REC__SERVER__DRAIN_LAG_MS", "50");
+    command.stderr(Stdio::piped());
+    command
+}
+
+/// Why a server did not start.
+fn refusal(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?} {output:?}"))
+}
+
+#[test]
+fn a_bundle_is_served_as_its_search_answers_and_the_process_ends_with_zero() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("tiny");
+    let expected = bundle::write(&dir, 0.0);
+    let mut process = Process::start(&dir);
+
+    let output = process.ask(&["--history", "item-3,item-7", "-k", "5", "--explain", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let answer = json(&output);
+    assert_eq!((&answer["variant"], &answer["bundle_version"]), (&"default".into(), &"1".into()));
+    let items = answer["items"].as_array().unwrap();
+    let wanted = expected.answer(&[3, 7], 5);
+    assert_eq!(items.len(), wanted.len());
+    for (item, (id, score)) in items.iter().zip(wanted) {
+        assert_eq!(item["item_id"], Value::from(id));
+        assert!((item["score"].as_f64().unwrap() - f64::from(score)).abs() < 1e-4, "{item}, expected {score}");
+        assert!(!item["path"]["steps"].as_array().unwrap().is_empty());
+    }
+
+    let table = process.ask(&["--history", "item-3,item-7", "-k", "3", "--exclude-seen", "--explain"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("Thing ") && table.contains("bundle 1"), "{table}");
+    assert!(!table.contains("item-3 ") && !table.contains("item-7 "), "{table}");
+
+    let stranger = json(&process.ask(&["--user", "nobody", "--json"]));
+    assert_eq!((&stranger["cold_start"], &stranger["items"][0]["item_id"]), (&true.into(), &"item-0".into()));
+    let refused = process.ask(&["--user", "u", "-k", "0", "--json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(json(&refused)["error"]["violations"][0]["field"], "k");
+
+    let pid = process.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let began = Instant::now();
+    let ended = loop {
+        match process.child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => assert!(began.elapsed() < Duration::from_secs(30), "still running"),
+        }
+        std::thread::yield_now();
+    };
+    assert!(ended.success(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_at_once_share_batches_and_each_gets_its_own_answer() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("tiny");
+    bundle::write(&dir, 0.0);
+    let process = tokio::task::spawn_blocking(move || Process::start(&dir)).await.unwrap();
+    let client = Client::new(Channel::from_shared(process.public.clone()).unwrap().connect().await.unwrap());
+    let ask = |at: usize| {
+        let mut client = client.clone();
+        let event = |item: usize| v1::Event { item_id: format!("item-{}", item % 59).into(), ..Default::default() };
+        let history = (0..1 + at % 7).map(|step| event(at * 5 + step * 11)).collect();
+        async move {
+            let request = v1::RecommendRequest { history, k: Some(10), ..Default::default() };
+            client.recommend(request).await.unwrap().into_inner().items
+        }
+    };
+    let mut singles = Vec::new();
+    for at in 0..200 {
+        singles.push(ask(at).await);
+    }
+    let together: Vec<_> = (0..200).map(|at| tokio::spawn(ask(at))).collect();
+    for (single, answer) in singles.into_iter().zip(together) {
+        let answer = answer.await.unwrap();
+        let ids = |items: &[v1::Recommendation]| items.iter().map(|item| item.item_id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&single), ids(&answer));
+        assert_eq!(single.len(), 10);
+        for (one, other) in single.iter().zip(&answer) {
+            assert!((one.score - other.score).abs() < 1e-4, "{one:?} {other:?}");
+        }
+    }
+    let (_, metrics) = page_at(process.admin.trim_start_matches("http://"), "/metrics").await;
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert_eq!(value("reg4rec_batch_size_sum"), 400.0);
+    assert!(value("reg4rec_batch_size_count") < 399.0, "no batch was larger than one");
+}
+
+#[test]
+fn a_damaged_bundle_is_refused_by_file_and_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("tiny");
+    bundle::write(&dir, 0.0);
+    let weights = dir.join("weights.safetensors");
+    let sound = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &sound[..sound.len() - 100]).unwrap();
+    let told = refusal(&mut server(&dir));
+    assert!(told.contains("weights.safetensors") && told.contains("bytes"), "{told}");
+    let mut flipped = sound.clone();
+    flipped[sound.len() / 2] ^= 1;
+    std::fs::write(&weights, &flipped).unwrap();
+    let told = refusal(&mut server(&dir));
+    assert!(told.contains("weights.safetensors") && told.contains("sha256"), "{told}");
+    let told = refusal(&mut server(&home.path().join("nowhere")));
+    assert!(told.contains("nowhere"), "{told}");
+}
+
+#[test]
+fn a_bundle_that_misses_its_golden_answers_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("tiny");
+    bundle::write(&dir, 0.5);
+    let told = refusal(&mut server(&dir));
+    assert!(told.contains("golden request 0") && told.contains("rank 0"), "{told}");
+}
+
+#[test]
+fn settings_that_are_wrong_are_refused_before_anything_is_bound() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("settings.toml");
+    std::fs::write(&file, "[server]\nlisen = \"127.0.0.1:1\"\n").unwrap();
+    let told = refusal(server(home.path()).arg("--config").arg(&file));
+    assert!(told.contains("lisen"), "{told}");
+    let told = refusal(server(home.path()).args(["--device", "tpu"]));
+    assert!(told.contains("device") && told.contains("tpu"), "{told}");
+}
+
+#[test]
+fn the_tool_shows_and_verifies_a_bundle() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("tiny");
+    bundle::write(&dir, 0.0);
+    let run = |what: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
+        command.args(["bundle", what]).arg(&dir).args(more).output().unwrap()
+    };
+    assert_eq!(json(&run("verify", &["--json"]))["items"], 60);
+    assert_eq!(json(&run("show", &["--json"]))["manifest"]["name"], "tiny");
+    assert!(String::from_utf8(run("verify", &[]).stdout).unwrap().contains("sound"));
+    std::fs::remove_file(dir.join("items.parquet")).unwrap();
+    let broken = run("verify", &[]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(String::from_utf8(broken.stderr).unwrap().contains("items.parquet"));
+}
