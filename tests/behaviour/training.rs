@@ -107,11 +107,8 @@ async fn the_server_ranks_as_the_evaluation_does() {
     let arguments =
         ["evaluate", "--bundle", text(&shop.bundle), "--data", text(&shop.data), "--rankings", text(&lines), "--json"];
     run(&arguments);
-    let rankings: Vec<Value> = std::fs::read_to_string(&lines)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let rankings: Vec<Value> =
+        std::fs::read_to_string(&lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let data = Dataset::read(&shop.data).unwrap();
     let trials = Split::new(&data).trials(Part::Test);
     assert_eq!(rankings.len(), trials.len());
