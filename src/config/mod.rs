@@ -40,6 +40,8 @@ pub struct Config {
 pub struct BundleConfig {
     /// The bundle's directory; empty: the demo.
     pub path: PathBuf,
+    /// A data set's directory whose events fill the histories at start; empty: none.
+    pub histories: PathBuf,
     /// The name of the variant that serves it.
     pub variant: String,
     /// Where the network runs.

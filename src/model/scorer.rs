@@ -107,11 +107,7 @@ pub fn flat_codes<B: Backend>(codes: &CodeTable, device: &B::Device) -> Tensor<B
 }
 
 /// Histories as tensors, each cut to its last `length` events and padded at the end.
-pub fn encoder_batch<B: Backend>(
-    histories: &[&[HistoryEntry]],
-    length: usize,
-    device: &B::Device,
-) -> EncoderBatch<B> {
+pub fn encoder_batch<B: Backend>(histories: &[&[HistoryEntry]], length: usize, device: &B::Device) -> EncoderBatch<B> {
     let cells = histories.len() * length;
     let (mut items, mut kinds, mut gaps) = (vec![0; cells], vec![0; cells], vec![0; cells]);
     for (row, history) in histories.iter().enumerate() {

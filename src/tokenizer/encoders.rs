@@ -25,7 +25,7 @@ pub(super) struct Encoded {
 
 /// How one modality is read from an item.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Encoder {
+pub(super) enum Encoder {
     /// The given embedding, projected where it is wider than wished: `[given, width]`.
     Embedding {
         /// Length of the given embeddings.
@@ -50,7 +50,7 @@ pub enum Encoder {
 
 /// Terms in hash buckets, and their projection to dense numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct HashedTerms {
+pub(super) struct HashedTerms {
     /// Weight of each bucket, `[buckets]`.
     pub weights: Vec<f32>,
     /// `[buckets, width]`.
@@ -59,7 +59,7 @@ pub struct HashedTerms {
 
 /// One fitted modality.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BlockModel {
+pub(super) struct BlockModel {
     /// How it is read.
     pub encoder: Encoder,
     /// Mean of each dimension over the items that have it.

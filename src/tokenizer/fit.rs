@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use super::assign::assign;
 use super::codebook_learning::CodebookLearning;
 use super::matrix::host;
-use super::network::{Mpq, chosen_entries, initial, nearest};
+use super::network::{Mpq, chosen_entries, nearest};
+use super::objective::{initial, latent_overlap, parameter_overlap};
 use super::{CodebookUpdate, Diagnostics, FeatureTable, MpqConfig, Orthogonality, Tokenizer, TokenizerError};
 use crate::domain::CodeTable;
 
@@ -193,8 +194,8 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B> {
         let rows = self.rows(items);
         let latents = network.latents(rows.clone()); // [M, batch, L]
         let overlap = match config.orthogonality {
-            Orthogonality::Latents => Mpq::latent_overlap(latents.clone()),
-            Orthogonality::Parameters => network.parameter_overlap(),
+            Orthogonality::Latents => latent_overlap(latents.clone()),
+            Orthogonality::Parameters => parameter_overlap(network),
         };
         let per_item = |tensor: Tensor<B, 3>| tensor.powi_scalar(2).sum().div_scalar(items.len() as f32);
         let mut quantisation = Tensor::zeros([1], self.device);

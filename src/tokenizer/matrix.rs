@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 /// A row-major matrix of 32-bit numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Matrix {
+pub(super) struct Matrix {
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.

@@ -14,28 +14,34 @@ mod error;
 mod feature_config;
 mod feature_model;
 mod features;
+#[cfg(test)]
+mod features_tests;
 #[cfg(feature = "train")]
 mod fit;
+#[cfg(all(test, feature = "train"))]
+mod fit_tests;
+#[cfg(test)]
+mod fixtures;
 mod matrix;
 #[cfg(feature = "train")]
 mod measure;
 mod mpq_config;
 mod network;
+#[cfg(feature = "train")]
+mod objective;
 mod saved;
 mod sparse;
 mod svd;
 mod tensors;
 mod terms;
-mod tokenizer;
+mod tokenize;
 
 pub use diagnostics::Diagnostics;
-pub use encoders::{BlockModel, Encoder, HashedTerms};
 pub use error::TokenizerError;
 pub use feature_config::{BlockConfig, FeatureConfig, Modality};
 pub use feature_model::FeatureModel;
 pub use features::{FeatureBlock, FeatureTable, ItemSource, features};
 #[cfg(feature = "train")]
 pub use fit::{FitProgress, Fitted, LossParts, fit};
-pub use matrix::Matrix;
 pub use mpq_config::{CodebookUpdate, MpqConfig, Orthogonality};
-pub use tokenizer::Tokenizer;
+pub use tokenize::Tokenizer;

@@ -4,27 +4,26 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use rand_chacha::ChaCha8Rng;
 
 use super::MpqConfig;
-use super::matrix::{gaussian, host};
+use super::matrix::host;
 use super::tensors::NamedTensor;
 
 /// Experts, gate, decoder and codebooks. M experts, D entries, L latent, H hidden, W numbers in a feature row.
 #[derive(Module, Debug)]
 pub(super) struct Mpq<B: Backend> {
     /// `[M, W, H]`
-    expert_in: Param<Tensor<B, 3>>,
+    pub expert_in: Param<Tensor<B, 3>>,
     /// `[M, 1, H]`
     expert_in_bias: Param<Tensor<B, 3>>,
     /// `[M, H, L]`
-    expert_out: Param<Tensor<B, 3>>,
+    pub expert_out: Param<Tensor<B, 3>>,
     /// `[M, 1, L]`
     expert_out_bias: Param<Tensor<B, 3>>,
     /// `[W, M]`
-    gate: Param<Tensor<B, 2>>,
+    pub gate: Param<Tensor<B, 2>>,
     /// `[L, decoder hidden]`
-    decoder_in: Param<Tensor<B, 2>>,
+    pub decoder_in: Param<Tensor<B, 2>>,
     /// `[1, decoder hidden]`
     decoder_in_bias: Param<Tensor<B, 2>>,
     /// `[decoder hidden, W]`
@@ -52,29 +51,6 @@ pub(super) fn layout(config: &MpqConfig, width: usize) -> Vec<(&'static str, Vec
     ]
 }
 
-/// Random weights by He's rule; biases and gate start at zero, so that every expert weighs the same.
-#[cfg_attr(not(feature = "train"), allow(dead_code))]
-pub(super) fn initial(config: &MpqConfig, width: usize, random: &mut ChaCha8Rng) -> Vec<NamedTensor> {
-    layout(config, width)
-        .into_iter()
-        .map(|(name, shape)| {
-            let count = shape.iter().product();
-            let inputs = shape[shape.len() - 2] as f32;
-            let spread = match name {
-                "expert_in" | "decoder_in" => (2.0 / inputs).sqrt(),
-                "expert_out" | "decoder_out" => (1.0 / inputs).sqrt(),
-                _ => 0.0,
-            };
-            let data = if spread > 0.0 {
-                gaussian(count, random).into_iter().map(|value| value * spread).collect()
-            } else {
-                vec![0.0; count]
-            };
-            NamedTensor { name: name.to_owned(), shape, data }
-        })
-        .collect()
-}
-
 impl<B: Backend> Mpq<B> {
     /// From tensors in the order and shapes of [`layout`].
     pub fn from_tensors(tensors: &[NamedTensor], device: &B::Device) -> Self {
@@ -93,7 +69,7 @@ impl<B: Backend> Mpq<B> {
     }
 
     /// The tensors in the order and shapes of [`layout`].
-    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    #[cfg(feature = "train")]
     pub fn to_tensors(&self, config: &MpqConfig, width: usize) -> Vec<NamedTensor> {
         let data = [
             host(self.expert_in.val()),
@@ -133,31 +109,6 @@ impl<B: Backend> Mpq<B> {
         let mixed = (codes * gate).sum_dim(0).squeeze_dim::<2>(0); // [batch, L]
         let hidden = relu(mixed.matmul(self.decoder_in.val()) + self.decoder_in_bias.val());
         hidden.matmul(self.decoder_out.val()) + self.decoder_out_bias.val()
-    }
-
-    /// Mean over r < s of cos^2(e_r, e_s), averaged over the batch; 0 for one codebook.
-    ///
-    /// # Shapes
-    /// - latents: `[M, batch, L]`
-    /// - output: `[1]`
-    pub fn latent_overlap(latents: Tensor<B, 3>) -> Tensor<B, 1> {
-        let [codebooks, batch, _] = latents.dims();
-        let length = latents.clone().powi_scalar(2).sum_dim(2).add_scalar(1e-12).sqrt(); // [M, batch, 1]
-        let unit = (latents / length).swap_dims(0, 1); // [batch, M, L]
-        let cosines = unit.clone().matmul(unit.swap_dims(1, 2)); // [batch, M, M]
-        // The sum of all squares counts each pair twice and each of the M ones on the diagonal once.
-        let pairs = (codebooks * codebooks.saturating_sub(1)).max(1) as f32;
-        cosines.powi_scalar(2).sum().div_scalar(batch as f32).sub_scalar(codebooks as f32).div_scalar(pairs)
-    }
-
-    /// ||V V^T - I||^2 with expert r's first-layer weights, at unit length, as row r of V: `[1]`.
-    #[cfg_attr(not(feature = "train"), allow(dead_code))]
-    pub fn parameter_overlap(&self) -> Tensor<B, 1> {
-        let [codebooks, width, hidden] = self.expert_in.dims();
-        let flat = self.expert_in.val().reshape([codebooks, width * hidden]);
-        let unit = flat.clone() / flat.powi_scalar(2).sum_dim(1).add_scalar(1e-12).sqrt();
-        let identity = Tensor::<B, 2>::eye(codebooks, &unit.device());
-        (unit.clone().matmul(unit.transpose()) - identity).powi_scalar(2).sum()
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::encoders::{BlockModel, Encoder, HashedTerms};
+use super::matrix::Matrix;
 use super::network::layout;
 use super::tensors::{NamedTensor, TensorFile, to_bytes};
-use super::{FeatureConfig, FeatureModel, Matrix, Modality, MpqConfig, Tokenizer, TokenizerError};
+use super::{FeatureConfig, FeatureModel, Modality, MpqConfig, Tokenizer, TokenizerError};
 
 /// Raised when the meaning of the file changes.
 const FORMAT: u32 = 1;

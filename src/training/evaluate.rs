@@ -124,11 +124,7 @@ fn write_rankings<B: burn::tensor::backend::Backend>(
         let mut ask = |seen: bool| {
             let questions: Vec<Question<'_>> = batch
                 .iter()
-                .map(|trial| Question {
-                    history: &trial.history,
-                    k: 10,
-                    exclude: if seen { &[] } else { &trial.seen },
-                })
+                .map(|trial| Question { history: &trial.history, k: 10, exclude: if seen { &[] } else { &trial.seen } })
                 .collect();
             search.answer(&questions).map_err(|error| anyhow::anyhow!("{error}"))
         };

@@ -9,3 +9,4 @@ mod fake;
 mod foreign;
 mod life;
 mod process;
+mod training;

@@ -14,9 +14,9 @@ use crate::bundle;
 use crate::fake::{Client, page_at};
 
 /// A server process; killed when dropped.
-struct Process {
+pub struct Process {
     child: Child,
-    public: String,
+    pub public: String,
     admin: String,
     /// Kept open while the server runs.
     _said: Lines<BufReader<ChildStdout>>,
@@ -24,7 +24,7 @@ struct Process {
 
 impl Process {
     /// Starts on free ports and waits until it says that it is ready.
-    fn start(bundle: &Path) -> Self {
+    pub fn start(bundle: &Path) -> Self {
         let mut child = server(bundle).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = |name: &str| {

@@ -11,6 +11,9 @@ pub struct Flags {
     /// The bundle to serve [default: model-artifacts/demo]
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// A data set whose events fill the users' histories at start
+    #[arg(long, value_name = "DIR")]
+    histories: Option<PathBuf>,
     /// Where gRPC listens; port 0 for any [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -28,9 +31,10 @@ pub struct Flags {
 impl Flags {
     /// The settings that were given as flags.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let bundle = self.bundle.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         [
-            ("bundle.path", bundle),
+            ("bundle.path", text(&self.bundle)),
+            ("bundle.histories", text(&self.histories)),
             ("server.listen", self.listen.clone()),
             ("server.admin", self.admin.clone()),
             ("bundle.device", self.device.clone()),

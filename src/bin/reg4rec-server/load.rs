@@ -18,6 +18,8 @@ use reg4rec::history::HistoryStore;
 use reg4rec::model::{self, NetworkConfig, NetworkScorer};
 use reg4rec::recommend::{Recommender, Variant};
 
+use crate::histories;
+
 /// The bundle that is served when none is named.
 const DEMO: &str = "model-artifacts/demo";
 /// How long one golden request may take; it runs alone on a warm engine.
@@ -70,6 +72,7 @@ pub async fn load(config: &Config, dir: PathBuf, registry: &Registry) -> anyhow:
         max_history,
     };
     let histories = Arc::new(HistoryStore::new(config.history, registry)?);
+    histories::fill(&histories, &config.bundle.histories).await?;
     let default = config.bundle.variant.clone();
     let recommender = Recommender::new(vec![variant], default, histories, config.recommend, registry)?;
     Ok((recommender, example(&index, &golden)))

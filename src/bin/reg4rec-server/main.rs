@@ -1,6 +1,7 @@
 //! The server's process: settings, sockets, bundle, drain. It only wires.
 
 mod flags;
+mod histories;
 mod load;
 
 use std::io::Write;

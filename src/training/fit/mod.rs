@@ -208,8 +208,9 @@ impl WorkDirectory {
         let path = out.with_file_name(name);
         let marker = path.join("run.json");
         let same = resume
-            && std::fs::read(&marker)
-                .is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|found| found == *run));
+            && std::fs::read(&marker).is_ok_and(|bytes| {
+                serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|found| found == *run)
+            });
         if !same && path.exists() {
             std::fs::remove_dir_all(&path).with_context(|| format!("emptying {}", path.display()))?;
         }

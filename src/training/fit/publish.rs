@@ -48,8 +48,7 @@ pub(super) fn publish<B: Backend>(
 ) -> anyhow::Result<Manifest> {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock stands before 1970")?;
     let version = unix.as_secs().to_string();
-    let mut manifest =
-        Manifest::new(parts.name, version, parts.config.network.clone(), parts.classes.names.clone());
+    let mut manifest = Manifest::new(parts.name, version, parts.config.network.clone(), parts.classes.names.clone());
     manifest.data = DataFacts {
         fingerprint: parts.dataset.fingerprint.clone(),
         users: parts.dataset.user_ids.len() as u64,
@@ -91,10 +90,8 @@ fn golden<B: Backend>(
 ) -> anyhow::Result<Vec<Golden>> {
     let every = (held_out.len() / GOLDEN).max(1);
     let trials: Vec<&Trial> = held_out.iter().step_by(every).take(GOLDEN).collect();
-    let questions: Vec<Question<'_>> = trials
-        .iter()
-        .map(|trial| Question { history: &trial.history, k: 10.min(index.len()), exclude: &[] })
-        .collect();
+    let questions: Vec<Question<'_>> =
+        trials.iter().map(|trial| Question { history: &trial.history, k: 10.min(index.len()), exclude: &[] }).collect();
     let answers = Search::new(network, index, calibration.settings.clone())
         .answer(&questions)
         .map_err(|error| anyhow::anyhow!("golden answers: {error}"))?;

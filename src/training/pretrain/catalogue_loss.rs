@@ -60,18 +60,11 @@ pub fn catalogue_loss<B: AutodiffBackend>(
         value += f64::from(loss.sum().into_scalar_f32());
         // p^T q needs p laid out by items; the product takes the transposed view as it is.
         by_items = by_items + p.clone().transpose().matmul(q.clone());
-        by_items = by_items.select_assign(
-            0,
-            here,
-            q.clone() * (smoothing - 1.0),
-            burn::tensor::IndexingUpdateOp::Add,
-        );
+        by_items = by_items.select_assign(0, here, q.clone() * (smoothing - 1.0), burn::tensor::IndexingUpdateOp::Add);
         if smoothing > 0.0 {
             by_items = by_items - q.sum_dim(0) * (smoothing / count as f32);
         }
-        by_queries.push(
-            p.clone().matmul(e.clone()) - target_rows * (1.0 - smoothing) - mean_item.clone() * smoothing,
-        );
+        by_queries.push(p.clone().matmul(e.clone()) - target_rows * (1.0 - smoothing) - mean_item.clone() * smoothing);
         let local: Vec<i32> =
             keep.iter().filter(|&&row| (start..end).contains(&row)).map(|&row| (row - start) as i32).collect();
         if !local.is_empty() {
@@ -81,8 +74,7 @@ pub fn catalogue_loss<B: AutodiffBackend>(
     let scale = 1.0 / rows as f32;
     let by_queries = Tensor::from_inner(Tensor::cat(by_queries, 0) * scale);
     let by_items = Tensor::from_inner(by_items * scale);
-    let probabilities =
-        if kept.is_empty() { Tensor::zeros([0, count], &device) } else { Tensor::cat(kept, 0) };
+    let probabilities = if kept.is_empty() { Tensor::zeros([0, count], &device) } else { Tensor::cat(kept, 0) };
     CatalogueLoss {
         value: (value / rows as f64) as f32,
         surrogate: (queries * by_queries).sum() + (items * by_items).sum(),

@@ -117,12 +117,7 @@ impl Checkpoint {
     }
 
     /// Network and optimizer of the checkpoint at `found`.
-    pub fn load<B, M, O>(
-        found: &Path,
-        network: M,
-        optimizer: O,
-        device: &B::Device,
-    ) -> Result<(M, O), CheckpointError>
+    pub fn load<B, M, O>(found: &Path, network: M, optimizer: O, device: &B::Device) -> Result<(M, O), CheckpointError>
     where
         B: AutodiffBackend,
         M: AutodiffModule<B>,

@@ -113,7 +113,9 @@ pub enum PretrainError {
     #[error("no user has two training events: there is nothing to learn from")]
     NoTargets,
     /// The loss is not a number any more. The checkpoint of the epoch before is kept.
-    #[error("the loss became {loss} in epoch {epoch}, step {step}: expected a finite number; try a lower learning rate")]
+    #[error(
+        "the loss became {loss} in epoch {epoch}, step {step}: expected a finite number; try a lower learning rate"
+    )]
     Diverged {
         /// Counted from zero.
         epoch: usize,
@@ -186,8 +188,7 @@ pub fn pretrain<B: AutodiffBackend>(
         }
         let seconds = started.elapsed().as_secs_f64();
         let plain = network.valid();
-        let validation =
-            validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device);
+        let validation = validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device);
         let better = state
             .reports
             .get(state.best_epoch)
@@ -230,13 +231,8 @@ fn forward<B: AutodiffBackend>(
     let events = drop_residuals(events, lesson.network, device);
     let states = network.encode(&encoded, network.item_input(events)); // [rows * length, d]
     let queries = network.queries(states.clone().select(0, ints(&places.targets, device)));
-    let scorer = catalogue_loss(
-        queries.clone().concatenated(),
-        items.clone(),
-        &targets,
-        config.label_smoothing,
-        &places.chosen,
-    );
+    let scorer =
+        catalogue_loss(queries.clone().concatenated(), items.clone(), &targets, config.label_smoothing, &places.chosen);
     let mut losses = Losses { scorer: scorer.value, ..Losses::default() };
     if config.path_weight == 0.0 {
         return (losses, scorer.surrogate);
@@ -310,7 +306,11 @@ impl Places {
 }
 
 /// Zeroes whole residuals of input rows, so that codes learn to carry an item alone.
-fn drop_residuals<B: AutodiffBackend>(events: Tensor<B, 2>, config: &NetworkConfig, device: &B::Device) -> Tensor<B, 2> {
+fn drop_residuals<B: AutodiffBackend>(
+    events: Tensor<B, 2>,
+    config: &NetworkConfig,
+    device: &B::Device,
+) -> Tensor<B, 2> {
     if config.residual_dropout == 0.0 || config.residual_width == 0 {
         return events;
     }

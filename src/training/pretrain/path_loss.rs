@@ -192,8 +192,7 @@ pub fn path_loss<B: AutodiffBackend>(
     let refinements = refinements.reshape([paths, steps + 1, token_width]);
     let at = |step: usize| refinements.clone().slice([0..paths, step..step + 1]).reshape([paths, token_width]);
 
-    let begin_queries =
-        Tensor::cat(vec![context.queries.tokens.clone() + at(0), context.queries.residual.clone()], 1);
+    let begin_queries = Tensor::cat(vec![context.queries.tokens.clone() + at(0), context.queries.residual.clone()], 1);
     let begin = catalogue_loss(begin_queries, context.items.clone(), &targets.items, 0.0, &[]);
     let mut surrogate = begin.surrogate * path_weight;
 

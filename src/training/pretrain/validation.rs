@@ -53,8 +53,11 @@ pub fn validate<B: Backend>(
         // A backend of floats gives floats back; anything else ranks nothing.
         let Ok(scores) = scores.as_slice::<f32>() else { return ValidationScores::default() };
         let items = codes.items();
-        let ranks: Vec<Option<usize>> =
-            batch.par_iter().enumerate().map(|(row, trial)| rank(trial, &scores[row * items..(row + 1) * items])).collect();
+        let ranks: Vec<Option<usize>> = batch
+            .par_iter()
+            .enumerate()
+            .map(|(row, trial)| rank(trial, &scores[row * items..(row + 1) * items]))
+            .collect();
         for rank in ranks.into_iter().flatten().filter(|&rank| rank < 10) {
             sums.recall_at_10 += 1.0;
             sums.ndcg_at_10 += 1.0 / (rank as f64 + 2.0).log2();

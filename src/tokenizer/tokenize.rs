@@ -4,7 +4,9 @@ use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 
 use super::matrix::host;
-use super::network::{Mpq, chosen_entries, half_distances, nearest};
+#[cfg(feature = "train")]
+use super::network::half_distances;
+use super::network::{Mpq, chosen_entries, nearest};
 use super::tensors::NamedTensor;
 use super::{FeatureModel, FeatureTable, ItemSource, MpqConfig, TokenizerError};
 use crate::domain::{CodeShape, CodeTable};
@@ -109,6 +111,7 @@ impl Tokenizer {
 
     /// Squared distances of some rows' latents to every entry, less what is common to a row and codebook:
     /// `[rows.len(), M, D]`.
+    #[cfg(feature = "train")]
     pub(super) fn distances(&self, features: &FeatureTable, items: &[usize]) -> Vec<f32> {
         let network = self.network();
         let mut out = Vec::with_capacity(items.len() * self.shape().tokens());

@@ -1,0 +1,154 @@
+//! The trainer as a person starts it: a synthetic shop becomes a bundle, a killed run goes on as if it had not been,
+//! and the server ranks as the evaluation does.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use reg4rec::training::dataset::{Dataset, Part, Split};
+use reg4rec::wire::v1;
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::fake::Client;
+use crate::process::Process;
+
+fn trainer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec-trainer"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let output = trainer(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A small shop and a bundle fitted to it, made once for all tests here.
+struct Shop {
+    _home: TempDir,
+    data: PathBuf,
+    bundle: PathBuf,
+}
+
+fn shop() -> &'static Shop {
+    static SHOP: OnceLock<Shop> = OnceLock::new();
+    SHOP.get_or_init(|| {
+        let home = tempfile::tempdir().unwrap();
+        let (data, bundle) = (home.path().join("data"), home.path().join("bundle"));
+        run(&["generate", "--out", text(&data), "--users", "400", "--items", "160", "--seed", "3"]);
+        run(&["fit", "--data", text(&data), "--out", text(&bundle), "--epochs", "3"]);
+        Shop { _home: home, data, bundle }
+    })
+}
+
+fn manifest(bundle: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(bundle.join("manifest.json")).unwrap()).unwrap()
+}
+
+/// What of a bundle does not depend on when it was made and how long that took.
+fn essence(bundle: &Path) -> (Value, Vec<(Value, Value)>) {
+    let manifest = manifest(bundle);
+    let epochs = manifest["training"]["epochs"].as_array().unwrap();
+    let epochs = epochs.iter().map(|epoch| (epoch["losses"].clone(), epoch["validation"].clone())).collect();
+    (manifest["files"].clone(), epochs)
+}
+
+#[test]
+fn a_killed_fit_resumes_to_the_same_bundle() {
+    let shop = shop();
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("bundle");
+    let arguments = ["fit", "--data", text(&shop.data), "--out", text(&out), "--epochs", "3", "--resume"];
+    let mut child = trainer(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let state = home.path().join("bundle.fit/pretrain/checkpoint/state.json");
+    let began = Instant::now();
+    while !state.exists() && child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(300), "no checkpoint");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(state.exists() && !out.exists(), "the run ended before it could be killed");
+    run(&arguments);
+    assert_eq!(essence(&out), essence(&shop.bundle));
+    assert!(!home.path().join("bundle.fit").exists(), "the work directory is left over");
+}
+
+#[test]
+fn evaluation_prints_one_json_object_with_baselines() {
+    let shop = shop();
+    let found = run(&["evaluate", "--bundle", text(&shop.bundle), "--data", text(&shop.data), "--json"]);
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!((&found["users"], &found["items"]), (&400.into(), &160.into()));
+    for scores in [&found, &found["baselines"]["popular"], &found["baselines"]["item-knn"]] {
+        for part in ["filtered", "all"] {
+            for metric in ["recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20"] {
+                let value = scores[part][metric].as_f64().unwrap();
+                assert!((0.0..=1.0).contains(&value), "{part} {metric} {value}");
+            }
+        }
+    }
+    assert_eq!(found["filtered"], manifest(&shop.bundle)["metrics"]["test"]["filtered"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_ranks_as_the_evaluation_does() {
+    let shop = tokio::task::spawn_blocking(shop).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let lines = home.path().join("rankings.jsonl");
+    let arguments =
+        ["evaluate", "--bundle", text(&shop.bundle), "--data", text(&shop.data), "--rankings", text(&lines), "--json"];
+    run(&arguments);
+    let rankings: Vec<Value> =
+        std::fs::read_to_string(&lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let data = Dataset::read(&shop.data).unwrap();
+    let trials = Split::new(&data).trials(Part::Test);
+    assert_eq!(rankings.len(), trials.len());
+
+    let process = tokio::task::spawn_blocking(|| Process::start(&shop.bundle)).await.unwrap();
+    let mut client = Client::new(Channel::from_shared(process.public.clone()).unwrap().connect().await.unwrap());
+    for (ranking, trial) in rankings.iter().zip(&trials).step_by(9) {
+        let user = trial.user as usize;
+        assert_eq!(ranking["user"], Value::from(data.user_ids[user].as_str()));
+        let events = &data.sequences[user][..data.sequences[user].len() - 1];
+        for (exclude_seen, wanted) in [(true, &ranking["filtered"]), (false, &ranking["all"])] {
+            let request = v1::RecommendRequest {
+                history: events.iter().map(|event| wire_event(&data, event)).collect(),
+                k: Some(10),
+                filter: Some(v1::Filter { exclude_seen, ..Default::default() }),
+                ..Default::default()
+            };
+            let answer = client.recommend(request).await.unwrap().into_inner();
+            let ids: Vec<Value> = answer.items.iter().map(|item| item.item_id.as_str().into()).collect();
+            assert_eq!(&Value::from(ids), wanted, "user {user}, exclude_seen {exclude_seen}");
+        }
+    }
+}
+
+fn wire_event(data: &Dataset, event: &reg4rec::training::dataset::Interaction) -> v1::Event {
+    v1::Event {
+        item_id: data.items[event.item as usize].item.id.clone().into(),
+        kind: event.kind as i32 + 1, // the wire counts from one: zero is unspecified
+        time: Some(prost_types::Timestamp { seconds: event.time, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn data_that_contradicts_itself_is_refused_by_file_and_column() {
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("bundle");
+    let output = trainer(&["fit", "--data", text(home.path()), "--out", text(&out)]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("interactions.parquet") || told.contains("items.parquet"), "{told}");
+    assert!(!out.exists());
+}
