@@ -14,7 +14,7 @@ use burn::tensor::backend::Backend;
 const USERS: usize = 1_500;
 
 /// Thresholds that are tried, in nats, after CORP switched off.
-const THETAS: [f32; 5] = [0.02, 0.04, 0.06, 0.08, 0.10];
+const THETAS: [f32; 8] = [0.02, 0.04, 0.06, 0.08, 0.10, 0.15, 0.20, 0.30];
 
 /// One setting that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
