@@ -112,11 +112,13 @@ fn warm_shapes(config: &EngineConfig, warmup: &[artifact::WarmupShape], longest:
     let mut shapes = config.clone();
     shapes.warmup_batches.extend(warmup.iter().map(|shape| shape.batch));
     shapes.warmup_histories.extend(warmup.iter().map(|shape| shape.history));
+    for length in &mut shapes.warmup_histories {
+        *length = (*length).min(longest);
+    }
     for lengths in [&mut shapes.warmup_batches, &mut shapes.warmup_histories] {
         lengths.sort_unstable();
         lengths.dedup();
     }
-    shapes.warmup_histories.retain(|&length| length <= longest);
     shapes
 }
 
