@@ -36,17 +36,26 @@ pub struct FitConfig {
 }
 
 impl Preset {
-    /// The settings for a catalogue of `items` items in `categories` classes.
-    pub fn config(self, items: usize, categories: usize, seed: u64) -> FitConfig {
+    /// The settings for a catalogue of `items` items in `categories` classes, learnt from `targets` events.
+    pub fn config(self, items: usize, categories: usize, targets: usize, seed: u64) -> FitConfig {
         // About 30 items a token: fewer and tokens say nothing of each other, more and a path needs more steps.
         let entries = (items / 32).next_power_of_two().clamp(16, 256);
+        // A small data set takes smaller steps, and more of them: what is learnt goes by the number of steps.
+        let positions = (targets / 100).next_power_of_two().clamp(128, 1024);
         let codes = CodeShape { codebooks: 8, entries };
         let sizes = match self {
             Preset::Quick => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 10, patience: 3 },
             Preset::Standard => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 40, patience: 6 },
             Preset::Large => Sizes { code: 64, residual: 64, width: 256, layers: 4, epochs: 60, patience: 8 },
         };
-        let features = FeatureConfig { seed, ..FeatureConfig::default() };
+        let features = FeatureConfig {
+            seed,
+            // A small shop has fewer words, paths and brands to tell apart, and its bundle need not carry more.
+            text_buckets: (4 * items).next_power_of_two().min(8192),
+            category_buckets: items.next_power_of_two().clamp(64, 2048),
+            brand_buckets: items.next_power_of_two().clamp(64, 8192),
+            ..FeatureConfig::default()
+        };
         let tokenizer = MpqConfig { codebooks: codes.codebooks, entries, seed, ..MpqConfig::default() };
         let network = NetworkConfig {
             items,
@@ -66,7 +75,7 @@ impl Preset {
         };
         let pretrain = PretrainConfig {
             epochs: sizes.epochs,
-            positions: 1024,
+            positions,
             learning_rate: 2.0e-3,
             warmup: 0.05,
             weight_decay: 0.01,

@@ -75,7 +75,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     ));
     let counts = training_counts(&dataset, split);
     let classes = classes(&dataset, &counts);
-    let mut config = args.preset.config(dataset.items.len(), classes.names.len(), args.seed);
+    let mut config = args.preset.config(dataset.items.len(), classes.names.len(), targets(split), args.seed);
     if let Some(epochs) = args.epochs {
         config.pretrain.epochs = usize::from(epochs);
     }
@@ -149,6 +149,11 @@ fn training_counts(dataset: &Dataset, split: Split<'_>) -> Vec<u32> {
         }
     }
     counts
+}
+
+/// Events of the training part that have one before them.
+fn targets(split: Split<'_>) -> usize {
+    (0..split.users()).map(|user| split.train(user).len().saturating_sub(1)).sum()
 }
 
 fn classes(dataset: &Dataset, counts: &[u32]) -> Classes {
