@@ -44,7 +44,7 @@ impl Preset {
         let positions = (targets / 100).next_power_of_two().clamp(128, 1024);
         let codes = CodeShape { codebooks: 8, entries };
         let sizes = match self {
-            Preset::Quick => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 10, patience: 3 },
+            Preset::Quick => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 8, patience: 3 },
             Preset::Standard => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 40, patience: 6 },
             Preset::Large => Sizes { code: 64, residual: 64, width: 256, layers: 4, epochs: 60, patience: 8 },
         };

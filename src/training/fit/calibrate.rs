@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Index;
 use crate::decode::{DecodeSettings, Engine};
-use crate::evaluation::{EvaluationError, Search, Trial, evaluate};
+use crate::evaluation::{Metrics, Question, RankError, Ranker, Search, Tally, Trial};
 use crate::model::NetworkScorer;
 use burn::tensor::backend::Backend;
 
 /// Users that the sweep ranks for.
 const USERS: usize = 1_500;
+
+/// Users that are ranked for together.
+const BATCH: usize = 256;
 
 /// Thresholds that are tried, in nats, after CORP switched off.
 const THETAS: [f32; 8] = [0.02, 0.04, 0.06, 0.08, 0.10, 0.15, 0.20, 0.30];
@@ -44,15 +47,14 @@ pub(super) fn calibrate<B: Backend>(
     network: &mut NetworkScorer<B>,
     index: &Index,
     held_out: &[Trial],
-) -> Result<Calibration, EvaluationError> {
+) -> Result<Calibration, RankError> {
     let every = held_out.len().div_ceil(USERS).max(1);
     let trials: Vec<Trial> = held_out.iter().step_by(every).cloned().collect();
     let mut tried = Vec::new();
     let mut measure = |setting: String, settings: &DecodeSettings| {
-        let mut search = Search::new(network, index, settings.clone());
-        let scores = evaluate(&mut search, &trials, index.len(), &mut |_| ())?.filtered;
+        let scores = filtered(&mut Search::new(network, index, settings.clone()), &trials, index.len())?;
         tried.push(Trialled { setting, recall_at_10: scores.recall_at_10, ndcg_at_10: scores.ndcg_at_10 });
-        Ok::<f64, EvaluationError>(scores.ndcg_at_10)
+        Ok::<f64, RankError>(scores.ndcg_at_10)
     };
     let open = DecodeSettings { corp: false, ..DecodeSettings::default() };
     measure("exact".to_owned(), &DecodeSettings { engine: Engine::Exact, ..open.clone() })?;
@@ -66,6 +68,21 @@ pub(super) fn calibrate<B: Backend>(
         }
     }
     Ok(Calibration { settings: best.1, users: trials.len(), tried })
+}
+
+/// Metrics with seen items left out, the only ones that the choice goes by.
+fn filtered<B: Backend>(search: &mut Search<'_, B>, trials: &[Trial], items: usize) -> Result<Metrics, RankError> {
+    let mut tally = Tally::default();
+    for batch in trials.chunks(BATCH) {
+        let questions: Vec<Question<'_>> = batch
+            .iter()
+            .map(|trial| Question { history: &trial.history, k: 20.min(items), exclude: &trial.seen })
+            .collect();
+        for (trial, list) in batch.iter().zip(search.rank(&questions)?) {
+            tally.add(list.iter().position(|&item| item == trial.target));
+        }
+    }
+    Ok(tally.mean())
 }
 
 impl fmt::Display for Calibration {

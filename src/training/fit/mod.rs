@@ -106,7 +106,8 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
     let mut network = NetworkScorer::new(network, config.network.clone(), index.codes(), device)?;
     narrator.stage("calibration", "CORP on validation users");
-    let calibration = calibrate::calibrate(&mut network, &index, &held_out)?;
+    let calibration = calibrate::calibrate(&mut network, &index, &held_out)
+        .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;
     narrator.say(&calibration.to_string());
 
     let trials = split.trials(Part::Test);
