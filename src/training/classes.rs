@@ -21,7 +21,7 @@ pub struct Classes {
 
 impl Classes {
     /// Gives every item the finest level of its category path that at least twenty training items share, else that
-    /// level's parent (DESIGN 3.3). `trained` says which items occur in the training part.
+    /// level's parent. `trained` says which items occur in the training part.
     pub fn new(items: &[&Item], trained: &[bool]) -> Self {
         let mut counts: HashMap<&[String], usize> = HashMap::new();
         for (item, _) in items.iter().zip(trained).filter(|(_, trained)| **trained) {

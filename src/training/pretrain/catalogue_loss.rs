@@ -18,8 +18,8 @@ pub struct CatalogueLoss<B: AutodiffBackend> {
     pub probabilities: Tensor<B::InnerBackend, 2>,
 }
 
-/// Mean cross-entropy of softmax over all items of `queries * items^T`, with label smoothing (DESIGN: normalise over the
-/// catalogue, not per codebook).
+/// Mean cross-entropy of softmax over all items of `queries * items^T`, with label smoothing. Normalised
+/// over the catalogue and not per codebook: a product of per-codebook softmaxes is not a distribution over items.
 ///
 /// With p the softmax and t the smoothed target, the gradient by the logits is (p - t) / rows; by the queries it is that
 /// times the item matrix, by the item matrix its transpose times the queries. Both are computed outside the graph, and

@@ -132,7 +132,8 @@ pub enum PretrainError {
     Weights(#[from] WeightsError),
 }
 
-/// Pre-trains a network (DESIGN 3.4) and returns the best weights by validation.
+/// Pre-trains a network (first stage of REG4Rec, section 3 of the paper; the losses are normalised over items) and returns
+/// the best weights by validation.
 ///
 /// Everything random follows from `config.seed` and the epoch, and a checkpoint is written after every epoch, so a run
 /// that was killed and resumed goes through the same losses as one that was not.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::catalogue_loss::{ScalarF32, catalogue_loss};
 use crate::catalog::Index;
-use crate::domain::{CodeShape, ItemNumber, Token};
+use crate::domain::{CodeShape, CodeTable, ItemNumber, Token};
 use crate::model::{KeysValues, Network, Queries};
 
 /// The paths of one step: one per row, all of the same number of tokens.
@@ -163,12 +163,13 @@ pub struct PathContext<B: AutodiffBackend> {
     pub tokens: Tensor<B, 2>,
 }
 
-/// The path loss of one step (DESIGN 3.3 and 3.4: P(i | h, path) over candidates(path), and the category at every step).
+/// The path loss of one step: the cross-entropy of P(i | h, path) over candidates(path) after every token, and of the
+/// category at every state.
 pub fn path_loss<B: AutodiffBackend>(
     network: &Network<B>,
     context: PathContext<B>,
     targets: &PathTargets,
-    codes: &crate::domain::CodeTable,
+    codes: &CodeTable,
     path_weight: f32,
     category_weight: f32,
 ) -> PathLoss<B> {
@@ -226,7 +227,7 @@ fn choice_loss<B: AutodiffBackend>(
     table: Tensor<B, 2>,
     context: &PathContext<B>,
     targets: &PathTargets,
-    codes: &crate::domain::CodeTable,
+    codes: &CodeTable,
     step: usize,
 ) -> Option<(Tensor<B, 1>, f32)> {
     let shape = codes.shape();
@@ -272,4 +273,169 @@ fn choice_loss<B: AutodiffBackend>(
 fn ints<B: AutodiffBackend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
     let length = values.len();
     Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::Distribution;
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::catalog::CatalogItem;
+    use crate::domain::{EventKind, HistoryEntry, Item};
+    use crate::model::{NetworkConfig, encoder_batch, flat_codes};
+
+    type B = Autodiff<Flex>;
+
+    const ITEMS: usize = 24;
+
+    fn index() -> Index {
+        let shape = CodeShape { codebooks: 3, entries: 4 };
+        // Every combination of the first two codebooks, so that a path of one token leaves several items.
+        let entries = (0..ITEMS as u16).flat_map(|item| [item % 4, item / 4 % 4, item % 3]).collect();
+        let item = |number: usize| Item {
+            id: number.to_string(),
+            title: None,
+            brand: None,
+            categories: Vec::new(),
+            price: None,
+            eligible: true,
+        };
+        let items =
+            (0..ITEMS).map(|number| CatalogItem { item: item(number), category: number as u32 % 2, prior: 0.0 });
+        let names = vec!["even".into(), "odd".into()];
+        Index::build(items.collect(), CodeTable::new(shape, entries).unwrap(), names, "test".into()).unwrap()
+    }
+
+    fn network(index: &Index) -> (Network<B>, NetworkConfig) {
+        let config = NetworkConfig {
+            items: ITEMS,
+            categories: 2,
+            codes: index.codes().shape(),
+            code_width: 4,
+            residual_width: 2,
+            width: 8,
+            heads: 2,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            feed_forward: 16,
+            max_history: 8,
+            dropout: 0.0,
+            residual_dropout: 0.0,
+            temperature: 0.05,
+        };
+        (config.init(&Default::default()), config)
+    }
+
+    /// Two users, one path each, as `learner` builds them.
+    fn context(network: &Network<B>, index: &Index, detached: bool) -> PathContext<B> {
+        let device = Default::default();
+        let entry = |item: u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
+        let histories = [vec![entry(1), entry(5)], vec![entry(7)]];
+        let slices: Vec<&[HistoryEntry]> = histories.iter().map(Vec::as_slice).collect();
+        let items = network.item_matrix(flat_codes(index.codes(), &device));
+        let batch = encoder_batch::<B>(&slices, 2, &device);
+        let states = network.encode(&batch, network.item_input(items.clone().select(0, batch.items.clone())));
+        let queries = network.queries(states.clone().select(0, ints::<B>(vec![1, 2], &device)));
+        let hidden = TensorData::new(vec![false, false, false, true], [2, 1, 1, 2]);
+        let keep = |tensor: Tensor<B, 2>| if detached { tensor.detach() } else { tensor };
+        PathContext {
+            queries: Queries { tokens: keep(queries.tokens), residual: keep(queries.residual) },
+            history: network.history_memory(keep(states), 2),
+            hidden: Tensor::from_data(hidden, &device),
+            items: keep(items),
+            tokens: keep(network.tokens()),
+        }
+    }
+
+    fn targets(index: &Index) -> PathTargets {
+        let uniform = vec![1.0 / ITEMS as f32; 2 * ITEMS];
+        PathTargets::choose(index, vec![9, 14], &uniform, 2, 64, &mut ChaCha8Rng::seed_from_u64(3))
+    }
+
+    #[test]
+    fn fresh_path_heads_cost_what_the_scorer_costs() {
+        let index = index();
+        let (network, _) = network(&index);
+        let (context, targets) = (context(&network, &index, false), targets(&index));
+        let scores = context.queries.clone().concatenated().matmul(context.items.clone().transpose()).inner();
+        let scores: Vec<f32> = scores.into_data().into_vec().unwrap();
+        let softmax_loss = |row: usize, items: &[ItemNumber], target: ItemNumber| {
+            let score = |item: ItemNumber| f64::from(scores[row * ITEMS + item as usize]);
+            items.iter().map(|&item| score(item).exp()).sum::<f64>().ln() - score(target)
+        };
+        let all: Vec<ItemNumber> = (0..ITEMS as ItemNumber).collect();
+        let begin = (0..2).map(|row| softmax_loss(row, &all, targets.items[row])).sum::<f64>() / 2.0;
+        let choices: Vec<f64> = (0..2)
+            .flat_map(|row| targets.candidates[row].iter().map(move |candidates| (row, candidates)))
+            .filter(|(_, candidates)| candidates.items.len() > 1)
+            .map(|(row, candidates)| softmax_loss(row, &candidates.items, candidates.items[0]))
+            .collect();
+        let steps = choices.iter().sum::<f64>() / choices.len() as f64;
+        let loss = path_loss(&network, context, &targets, index.codes(), 1.0, 0.2);
+        assert!((f64::from(loss.begin) - begin).abs() < 1.0e-4, "{} {begin}", loss.begin);
+        assert!((f64::from(loss.steps) - steps).abs() < 1.0e-4, "{} {steps}", loss.steps);
+    }
+
+    #[test]
+    fn a_detached_path_loss_moves_what_reads_paths_and_nothing_else() {
+        let index = index();
+        let (network, _) = network(&index);
+        let gradients = path_loss(&network, context(&network, &index, true), &targets(&index), index.codes(), 1.0, 0.2)
+            .surrogate
+            .backward();
+        assert!(network.tokens().grad(&gradients).is_none(), "the token table moved");
+        let untouched = network.residuals().grad(&gradients);
+        assert!(untouched.is_none(), "the residuals moved");
+        let moved = path_loss(&network, context(&network, &index, false), &targets(&index), index.codes(), 1.0, 0.2)
+            .surrogate
+            .backward();
+        assert!(network.tokens().grad(&moved).is_some(), "nothing reached the token table");
+    }
+
+    #[test]
+    fn paths_lead_to_their_items_and_the_target_comes_first() {
+        let index = index();
+        let random: Vec<f32> =
+            Tensor::<Flex, 1>::random([2 * ITEMS], Distribution::Uniform(0.0, 1.0), &Default::default())
+                .into_data()
+                .into_vec()
+                .unwrap();
+        let targets = PathTargets::choose(&index, vec![9, 14], &random, 3, 64, &mut ChaCha8Rng::seed_from_u64(3));
+        for (row, &item) in targets.items.iter().enumerate() {
+            let code = index.codes().code(item);
+            let mut allowed: Vec<ItemNumber> = (0..ITEMS as ItemNumber).collect();
+            for (token, candidates) in targets.tokens[row].iter().zip(&targets.candidates[row]) {
+                assert_eq!(token.entry, code[usize::from(token.codebook)]);
+                allowed.retain(|&other| index.codes().code(other)[usize::from(token.codebook)] == token.entry);
+                assert_eq!(candidates.items[0], item);
+                let mut sorted = candidates.items.clone();
+                sorted.sort_unstable();
+                assert_eq!(sorted, allowed);
+            }
+            let mut books: Vec<u8> = targets.tokens[row].iter().map(|token| token.codebook).collect();
+            books.sort_unstable();
+            assert_eq!(books, [0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn every_other_path_starts_at_the_surest_codebook() {
+        let index = index();
+        // All mass on items 0 to 3, which share entry 0 of codebook 1 and nothing else.
+        let mut sure = vec![0.0f32; 2 * ITEMS];
+        (0..4).for_each(|item| sure[ITEMS + item] = 0.25);
+        let targets = PathTargets::choose(&index, vec![9, 2], &sure, 2, 64, &mut ChaCha8Rng::seed_from_u64(3));
+        assert_eq!(targets.tokens[1][0], Token { codebook: 1, entry: 0 });
+    }
+
+    #[test]
+    fn a_sample_keeps_the_target_and_says_what_each_stands_for() {
+        let items: Vec<ItemNumber> = (0..101).collect();
+        let sample = Candidates::sample(&items, 7, 11, 1);
+        assert_eq!((sample.items.len(), sample.items[0]), (11, 7));
+        assert!((sample.correction - 10.0f32.ln()).abs() < 1.0e-6);
+        assert_eq!(Candidates::sample(&items, 7, 500, 1).correction, 0.0);
+    }
 }
