@@ -6,6 +6,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use super::MpqConfig;
+#[cfg(feature = "train")]
 use super::matrix::host;
 use super::tensors::NamedTensor;
 
