@@ -4,6 +4,7 @@ mod flags;
 mod histories;
 mod load;
 
+use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,7 +53,10 @@ fn settings(flags: &Flags) -> anyhow::Result<Config> {
 
 fn log(config: &LogConfig) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match config.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
@@ -82,7 +86,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let opening = tokio::spawn(async move {
         let error = match load::load(&config, bundle, &registry).await {
             Ok((recommender, example)) => {
-                say(&format!("ready. Ask:\n  reg4rec ask --server http://{address} {example} --explain"));
+                say(&format!("ready. Ask:\n  {} ask --server http://{address} {example} --explain", tool()));
                 open(&opener, recommender).await
             }
             Err(error) => error,
@@ -100,6 +104,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     server.run(public, admin, stop).await?;
     opening.abort();
     outcome
+}
+
+/// How to start the person's tool from where this was started: it may be built beside the server, not built yet, or
+/// installed.
+fn tool() -> String {
+    let beside = std::env::current_exe().ok().map(|server| server.with_file_name("reg4rec"));
+    match beside.filter(|tool| tool.is_file()) {
+        Some(tool) => {
+            let here = std::env::current_dir().unwrap_or_default();
+            tool.strip_prefix(here).unwrap_or(&tool).display().to_string()
+        }
+        None if std::env::var_os("CARGO").is_some() => "cargo run --release --bin reg4rec --".to_owned(),
+        None => "reg4rec".to_owned(),
+    }
 }
 
 /// Opens the server; resolves with an error when an engine stops.
