@@ -298,7 +298,7 @@ fn section<T: DeserializeOwned>(field: &str, value: &Value) -> Result<T, BundleE
     T::deserialize(value).map_err(|error| refuse(format!("{field}: {error}")))
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), BundleError> {
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), BundleError> {
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=64).contains(&name.len()) && name.bytes().all(letters) && !name.starts_with('.') {
         return Ok(());

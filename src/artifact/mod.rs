@@ -27,6 +27,6 @@ pub use error::BundleError;
 pub use golden::{Golden, GoldenAnswer, GoldenEvent, WarmupShape};
 pub use load::{LoadedBundle, load};
 pub use manifest::{DataFacts, FileFacts, MANIFEST_FILE, Manifest, SCHEMA_VERSION, TokenizerFacts};
-pub use publish::{BundleParts, publish};
+pub use publish::{BundleParts, check_target, publish};
 pub use report::{BundleView, VerifyReport, show, verify};
 pub use tensors::{Tensor, TensorFacts, pack_tensors, tensors};

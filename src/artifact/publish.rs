@@ -23,7 +23,7 @@ use tracing::warn;
 use super::load::{Content, assemble};
 use super::manifest::{
     CODEBOOKS_FILE, FileFacts, GOLDEN_FILE, ITEMS_FILE, LISTED_FILES, MANIFEST_FILE, SCHEMA_VERSION, WARMUP_FILE,
-    WEIGHTS_FILE, now,
+    WEIGHTS_FILE, check_name, now,
 };
 use super::{BundleError, Golden, Manifest, WarmupShape, golden, items};
 use crate::catalog::CatalogItem;
@@ -63,6 +63,13 @@ pub fn publish(dir: &Path, manifest: Manifest, parts: BundleParts) -> Result<Man
     let written = target.write(&bundle)?;
     target.install(written)?;
     Ok(bundle.manifest)
+}
+
+/// Refuses what [`publish()`] would refuse of a place and a name, before anything is made to be published there: a
+/// directory that holds anything but a bundle, or a name that a manifest cannot carry.
+pub fn check_target(dir: &Path, name: &str) -> Result<(), BundleError> {
+    check_name("name", name)?;
+    Target::of(dir)?.check_replaceable()
 }
 
 /// Where a replaced bundle waits while the new one moves in, on platforms that cannot swap two names.

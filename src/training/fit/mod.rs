@@ -18,7 +18,7 @@ use super::classes::Classes;
 use super::dataset::{Dataset, Part, Split};
 use super::preset::Preset;
 use super::pretrain::{HeldOut, Lesson, PretrainConfig, TrainingSet, pretrain};
-use crate::artifact::{Manifest, verify};
+use crate::artifact::{Manifest, check_target, verify};
 use crate::catalog::{CatalogItem, Index};
 use crate::domain::{CodeTable, HistoryEntry};
 use crate::evaluation::{Evaluation, Search, baselines, evaluate};
@@ -64,6 +64,8 @@ pub struct Fit {
 /// Runs the whole fit and publishes the bundle.
 pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let started = Instant::now();
+    let name = bundle_name(args)?;
+    check_target(&args.out, &name)?;
     narrator.stage("data", &args.data.display().to_string());
     let dataset = Dataset::read(&args.data)?;
     let split = Split::new(&dataset);
@@ -123,7 +125,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
 
     narrator.stage("bundle", &args.out.display().to_string());
     let parts = publish::Parts {
-        name: bundle_name(args)?,
+        name,
         dataset: &dataset,
         classes: &classes,
         config: &config,
@@ -191,14 +193,19 @@ fn held_out(split: Split<'_>, config: &PretrainConfig) -> Vec<HeldOut> {
     trials.into_iter().step_by(every).collect()
 }
 
+/// The name that was given, or the output directory's with what a bundle's name cannot hold replaced by `-`.
 fn bundle_name(args: &FitArgs) -> anyhow::Result<String> {
-    match &args.name {
-        Some(name) => Ok(name.clone()),
-        None => {
-            let name = args.out.file_name().and_then(|name| name.to_str());
-            Ok(name.with_context(|| format!("--out {}: expected a directory with a name", args.out.display()))?.into())
-        }
+    if let Some(name) = &args.name {
+        return Ok(name.clone());
     }
+    let out = std::path::absolute(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    let name = out.file_name().with_context(|| format!("--out {}: expected a directory", args.out.display()))?;
+    let letter = |letter: char| match letter.to_ascii_lowercase() {
+        kept @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => kept,
+        _ => '-',
+    };
+    let name: String = name.to_string_lossy().trim_start_matches('.').chars().map(letter).take(64).collect();
+    Ok(if name.is_empty() { "bundle".to_owned() } else { name })
 }
 
 /// Where an unfinished run keeps what it made: beside the bundle, removed once that is published.
@@ -231,5 +238,36 @@ impl WorkDirectory {
 
     fn remove(self) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(out: &str) -> String {
+        let preset = Preset::Quick;
+        let args =
+            FitArgs { data: "data".into(), out: out.into(), preset, seed: 1, resume: false, epochs: None, name: None };
+        bundle_name(&args).unwrap()
+    }
+
+    #[test]
+    fn any_directory_gives_a_name_that_a_bundle_can_carry() {
+        assert_eq!(name("runs/beauty"), "beauty");
+        assert_eq!(name("/tmp/tmp.XaB9 ü/"), "tmp.xab9--");
+        assert_eq!(name("/tmp/.hidden"), "hidden");
+        let home = tempfile::tempdir().unwrap();
+        for odd in ["/tmp/tmp.XaB9 ü", "/tmp/...", "/tmp/ÄÖ"] {
+            check_target(&home.path().join("new"), &name(odd)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_place_of_other_files_is_refused_before_the_work() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("letter.txt"), "dear").unwrap();
+        assert!(check_target(home.path(), "name").unwrap_err().to_string().contains("letter.txt"));
+        assert!(check_target(&home.path().join("new"), "Name").unwrap_err().to_string().contains("expected 1 to 64"));
     }
 }
