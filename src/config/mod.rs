@@ -99,10 +99,17 @@ pub enum ConfigError {
     },
     /// A key is unknown, missing, or of the wrong type; the message names it.
     #[error("settings: {0}")]
-    Shape(#[from] config::ConfigError),
+    Shape(String),
     /// Values are out of range, one sentence each.
     #[error("settings: {}", .0.join("; "))]
     Values(Vec<String>),
+}
+
+impl From<config::ConfigError> for ConfigError {
+    fn from(error: config::ConfigError) -> Self {
+        // As text, not as a source: whoever prints the chain would tell it twice.
+        Self::Shape(error.to_string())
+    }
 }
 
 impl Config {

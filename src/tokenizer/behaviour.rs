@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::sparse::SparseRows;
+use super::sparse::{SparseRows, sum_by_column};
 
 /// Distances up to this one divide it, so that weights of one over the distance stay whole numbers: sums of whole
 /// numbers do not depend on their order.
@@ -54,14 +54,7 @@ fn neighbours(item: u32, places: &[(usize, usize)], sequences: &[Vec<u32>], wind
             }
         }
     }
-    found.sort_unstable();
-    found.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 += next.1;
-        }
-        same
-    });
+    sum_by_column(&mut found);
     found
 }
 

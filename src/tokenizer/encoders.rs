@@ -2,7 +2,7 @@
 
 use super::behaviour::mutual_information;
 use super::matrix::{Matrix, gaussian};
-use super::sparse::{SparseOperator, SparseRows};
+use super::sparse::{SparseOperator, SparseRows, sum_by_column};
 use super::svd::{rotation, truncated_svd};
 use super::terms::{brand_terms, category_terms, hashed, text_terms};
 use super::{FeatureConfig, ItemSource, Modality, TokenizerError};
@@ -184,14 +184,7 @@ fn document_terms(
 ) -> Vec<Vec<(u32, f32)>> {
     let document = |item: &ItemSource| {
         let mut found: Vec<(u32, f32)> = terms(item).iter().map(|term| hashed(term, seed, buckets)).collect();
-        found.sort_unstable_by_key(|entry| entry.0);
-        found.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            if same {
-                kept.1 += next.1;
-            }
-            same
-        });
+        sum_by_column(&mut found);
         found
     };
     items.par_iter().map(document).collect()

@@ -1,8 +1,22 @@
 //! Sparse matrices, and what a truncated SVD needs of any matrix.
 
+use std::ops::AddAssign;
+
 use rayon::prelude::*;
 
 use super::matrix::Matrix;
+
+/// Sorts a row's entries by column and adds up those of the same column.
+pub(super) fn sum_by_column<W: AddAssign + Copy>(entries: &mut Vec<(u32, W)>) {
+    entries.sort_unstable_by_key(|entry| entry.0);
+    entries.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+}
 
 /// A matrix that is only ever multiplied with thin dense ones.
 pub(super) trait Operator: Sync {

@@ -31,12 +31,14 @@ pub struct CatalogueLoss<B: AutodiffBackend> {
 /// - items: `[items, width]`
 /// - targets: one item number a row
 /// - keep: rows whose probabilities are handed out
+/// - moves_items: whether the item matrix is learnt here; where it is a constant, its product is spared
 pub fn catalogue_loss<B: AutodiffBackend>(
     queries: Tensor<B, 2>,
     items: Tensor<B, 2>,
     targets: &[u32],
     smoothing: f32,
     keep: &[usize],
+    moves_items: bool,
 ) -> CatalogueLoss<B> {
     let (q, e) = (queries.clone().inner(), items.clone().inner());
     let ([rows, width], [count, _]) = (q.dims(), e.dims());
@@ -58,11 +60,14 @@ pub fn catalogue_loss<B: AutodiffBackend>(
         let gap = (q.clone() * (target_rows.clone() - mean_item.clone())).sum_dim(1) * smoothing;
         let loss = gap - likelihood.clamp_min(1.0e-30).log();
         value += f64::from(loss.sum().into_scalar_f32());
-        // p^T q needs p laid out by items; the product takes the transposed view as it is.
-        by_items = by_items + p.clone().transpose().matmul(q.clone());
-        by_items = by_items.select_assign(0, here, q.clone() * (smoothing - 1.0), burn::tensor::IndexingUpdateOp::Add);
-        if smoothing > 0.0 {
-            by_items = by_items - q.sum_dim(0) * (smoothing / count as f32);
+        if moves_items {
+            // p^T q needs p laid out by items; the product takes the transposed view as it is.
+            by_items = by_items + p.clone().transpose().matmul(q.clone());
+            by_items =
+                by_items.select_assign(0, here, q.clone() * (smoothing - 1.0), burn::tensor::IndexingUpdateOp::Add);
+            if smoothing > 0.0 {
+                by_items = by_items - q.sum_dim(0) * (smoothing / count as f32);
+            }
         }
         by_queries.push(p.clone().matmul(e.clone()) - target_rows * (1.0 - smoothing) - mean_item.clone() * smoothing);
         let local: Vec<i32> =
@@ -73,13 +78,12 @@ pub fn catalogue_loss<B: AutodiffBackend>(
     }
     let scale = 1.0 / rows as f32;
     let by_queries = Tensor::from_inner(Tensor::cat(by_queries, 0) * scale);
-    let by_items = Tensor::from_inner(by_items * scale);
-    let probabilities = if kept.is_empty() { Tensor::zeros([0, count], &device) } else { Tensor::cat(kept, 0) };
-    CatalogueLoss {
-        value: (value / rows as f64) as f32,
-        surrogate: (queries * by_queries).sum() + (items * by_items).sum(),
-        probabilities,
+    let mut surrogate = (queries * by_queries).sum();
+    if moves_items {
+        surrogate = surrogate + (items * Tensor::from_inner(by_items * scale)).sum();
     }
+    let probabilities = if kept.is_empty() { Tensor::zeros([0, count], &device) } else { Tensor::cat(kept, 0) };
+    CatalogueLoss { value: (value / rows as f64) as f32, surrogate, probabilities }
 }
 
 fn indices<B: Backend>(values: impl Iterator<Item = i32>, device: &B::Device) -> Tensor<B, 1, Int> {
@@ -122,7 +126,7 @@ mod tests {
         let (queries, items) = (random(5, 4).require_grad(), random(9, 4).require_grad());
         let targets = [3u32, 0, 8, 3, 5];
         for smoothing in [0.0f32, 0.1] {
-            let ours = catalogue_loss(queries.clone(), items.clone(), &targets, smoothing, &[1, 4]);
+            let ours = catalogue_loss(queries.clone(), items.clone(), &targets, smoothing, &[1, 4], true);
             let gradients = ours.surrogate.backward();
 
             let logp = log_softmax(queries.clone().matmul(items.clone().transpose()), 1);

@@ -124,6 +124,9 @@ pub enum PretrainError {
         /// The loss.
         loss: f32,
     },
+    /// The device did not give its numbers back.
+    #[error("reading from the device: {0}")]
+    Device(String),
     /// Checkpoints.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -162,6 +165,7 @@ pub fn pretrain<B: AutodiffBackend>(
         (network, optimizer) = Checkpoint::load::<B, _, _>(&path, network, optimizer, device)?;
         (state, best) = (found, weights);
     }
+    let flat = flat_codes(lesson.index.codes(), device);
     let steps_per_epoch = training.batches(config.positions, config.seed, 0).len();
     for epoch in state.reports.len()..config.epochs {
         if !state.reports.is_empty() && epoch > state.best_epoch + config.patience {
@@ -174,7 +178,7 @@ pub fn pretrain<B: AutodiffBackend>(
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (started, mut sums, mut done) = (Instant::now(), Losses::default(), 0);
         for (step, batch) in batches.iter().enumerate() {
-            let (losses, surrogate) = forward(&network, lesson, batch, &mut random, device);
+            let (losses, surrogate) = forward(&network, lesson, batch, flat.clone(), &mut random, device)?;
             let total = losses.scorer + losses.begin + losses.steps + losses.category;
             if !total.is_finite() {
                 return Err(PretrainError::Diverged { epoch, step, loss: total });
@@ -189,7 +193,7 @@ pub fn pretrain<B: AutodiffBackend>(
         }
         let seconds = started.elapsed().as_secs_f64();
         let plain = network.valid();
-        let validation = validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device);
+        let validation = validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device)?;
         let better = state
             .reports
             .get(state.best_epoch)
@@ -211,14 +215,15 @@ pub fn pretrain<B: AutodiffBackend>(
     Ok(Pretrained { weights: best, reports: state.reports, best_epoch: state.best_epoch })
 }
 
-/// One pass over one batch: the losses and what to differentiate.
+/// One pass over one batch: the losses and what to differentiate. `flat` holds the items' flat token numbers.
 fn forward<B: AutodiffBackend>(
     network: &Network<B>,
     lesson: Lesson<'_>,
     batch: &Batch,
+    flat: Tensor<B, 1, Int>,
     random: &mut ChaCha8Rng,
     device: &B::Device,
-) -> (Losses, Tensor<B, 1>) {
+) -> Result<(Losses, Tensor<B, 1>), PretrainError> {
     let (config, codes) = (lesson.config, lesson.index.codes());
     let windows: Vec<&[HistoryEntry]> = batch.windows.iter().map(|&at| lesson.training.window(at)).collect();
     let (rows, length) = (windows.len(), batch.length);
@@ -226,26 +231,31 @@ fn forward<B: AutodiffBackend>(
     let places = Places::of(&inputs, length, random);
     let targets: Vec<u32> = windows.iter().flat_map(|window| window[1..].iter().map(|event| event.item)).collect();
 
-    let items = network.item_matrix(flat_codes(codes, device)); // [items, width]
+    let items = network.item_matrix(flat); // [items, width]
     let encoded = encoder_batch::<B>(&inputs, length, device);
     let events = items.clone().select(0, encoded.items.clone()); // [rows * length, width]
     let events = drop_residuals(events, lesson.network, device);
     let states = network.encode(&encoded, network.item_input(events)); // [rows * length, d]
     let queries = network.queries(states.clone().select(0, ints(&places.targets, device)));
-    let scorer =
-        catalogue_loss(queries.clone().concatenated(), items.clone(), &targets, config.label_smoothing, &places.chosen);
+    let scorer = catalogue_loss(
+        queries.clone().concatenated(),
+        items.clone(),
+        &targets,
+        config.label_smoothing,
+        &places.chosen,
+        true,
+    );
     let mut losses = Losses { scorer: scorer.value, ..Losses::default() };
     if config.path_weight == 0.0 {
-        return (losses, scorer.surrogate);
+        return Ok((losses, scorer.surrogate));
     }
 
-    let probabilities = scorer.probabilities.into_data().convert::<f32>();
-    let Ok(probabilities) = probabilities.as_slice::<f32>() else { return (losses, scorer.surrogate) };
+    let probabilities = read(scorer.probabilities)?;
     let chosen_items = places.chosen.iter().map(|&row| targets[row]).collect();
     let paths = PathTargets::choose(
         lesson.index,
         chosen_items,
-        probabilities,
+        &probabilities,
         config.path_steps,
         config.path_candidates,
         random,
@@ -259,6 +269,7 @@ fn forward<B: AutodiffBackend>(
         hidden: places.hidden(rows, length, device),
         items,
         tokens: network.tokens(),
+        moves_scorer: config.path_moves_scorer,
     };
     let mut states = states;
     if !config.path_moves_scorer {
@@ -273,7 +284,13 @@ fn forward<B: AutodiffBackend>(
     losses.begin = path.begin;
     losses.steps = path.steps;
     losses.category = path.category;
-    (losses, scorer.surrogate + path.surrogate)
+    Ok((losses, scorer.surrogate + path.surrogate))
+}
+
+/// The numbers of a tensor, row after row.
+pub(super) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, PretrainError> {
+    let data = tensor.into_data().convert::<f32>();
+    data.into_vec::<f32>().map_err(|error| PretrainError::Device(format!("{error:?}")))
 }
 
 /// Where the real positions of a padded batch are.

@@ -161,6 +161,8 @@ pub struct PathContext<B: AutodiffBackend> {
     pub items: Tensor<B, 2>,
     /// The token table, `[M * D, code width]`.
     pub tokens: Tensor<B, 2>,
+    /// Whether the encoder and the scorer learn from paths; if not, all tensors above are constants.
+    pub moves_scorer: bool,
 }
 
 /// The path loss of one step: the cross-entropy of P(i | h, path) over candidates(path) after every token, and of the
@@ -194,7 +196,7 @@ pub fn path_loss<B: AutodiffBackend>(
     let at = |step: usize| refinements.clone().slice([0..paths, step..step + 1]).reshape([paths, token_width]);
 
     let begin_queries = Tensor::cat(vec![context.queries.tokens.clone() + at(0), context.queries.residual.clone()], 1);
-    let begin = catalogue_loss(begin_queries, context.items.clone(), &targets.items, 0.0, &[]);
+    let begin = catalogue_loss(begin_queries, context.items.clone(), &targets.items, 0.0, &[], context.moves_scorer);
     let mut surrogate = begin.surrogate * path_weight;
 
     let mut sums = (0.0f32, 0.0f32);
@@ -346,6 +348,7 @@ mod tests {
             hidden: Tensor::from_data(hidden, &device),
             items: keep(items),
             tokens: keep(network.tokens()),
+            moves_scorer: !detached,
         }
     }
 

@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::learner::{PretrainError, read};
 use crate::domain::{CodeTable, HistoryEntry};
 use crate::evaluation::Trial;
 use crate::model::{Network, encoder_batch, flat_codes};
@@ -30,7 +31,7 @@ pub fn validate<B: Backend>(
     trials: &[HeldOut],
     max_history: usize,
     device: &B::Device,
-) -> ValidationScores {
+) -> Result<ValidationScores, PretrainError> {
     let matrix = network.item_matrix(flat_codes(codes, device));
     let inputs = network.item_input(matrix.clone()); // [items, d]
     let transposed = matrix.transpose();
@@ -49,9 +50,7 @@ pub fn validate<B: Backend>(
             .collect();
         let last: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(last, [batch.len()]), device);
         let scores = network.queries(states.select(0, last)).concatenated().matmul(transposed.clone());
-        let scores = scores.into_data().convert::<f32>();
-        // A backend of floats gives floats back; anything else ranks nothing.
-        let Ok(scores) = scores.as_slice::<f32>() else { return ValidationScores::default() };
+        let scores = read(scores)?;
         let items = codes.items();
         let ranks: Vec<Option<usize>> = batch
             .par_iter()
@@ -64,7 +63,7 @@ pub fn validate<B: Backend>(
         }
     }
     let count = trials.len().max(1) as f64;
-    ValidationScores { recall_at_10: sums.recall_at_10 / count, ndcg_at_10: sums.ndcg_at_10 / count }
+    Ok(ValidationScores { recall_at_10: sums.recall_at_10 / count, ndcg_at_10: sums.ndcg_at_10 / count })
 }
 
 /// How many unseen items stand before the target; none when the target had been seen. Ties count against it.
