@@ -79,8 +79,8 @@ fn least_numbers(config: &NetworkConfig) -> usize {
     let layers = config.encoder_layers.saturating_add(config.decoder_layers);
     let layer = config.width.saturating_mul(config.width.max(config.feed_forward));
     [
-        config.items.saturating_mul(config.residual_width),
-        config.codes.tokens().saturating_mul(config.code_width),
+        config.items.saturating_mul(config.width),
+        config.codes.tokens().saturating_mul(config.width),
         config.max_history.saturating_mul(config.width),
         config.categories.saturating_mul(config.width),
         layers.saturating_mul(layer),

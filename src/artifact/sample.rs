@@ -18,8 +18,9 @@ fn network() -> NetworkConfig {
         items: 4,
         categories: 2,
         codes: CodeShape { codebooks: 2, entries: 4 },
-        code_width: 2,
-        residual_width: 2,
+        reads_codes: true,
+        own_residuals: true,
+        feature_width: 0,
         width: 2,
         heads: 1,
         encoder_layers: 1,
@@ -27,8 +28,6 @@ fn network() -> NetworkConfig {
         feed_forward: 2,
         max_history: 8,
         dropout: 0.0,
-        residual_dropout: 0.0,
-        temperature: 0.5,
     }
 }
 

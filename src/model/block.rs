@@ -2,14 +2,14 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
-use burn::tensor::activation::gelu;
+use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
 
 use super::attention::{Attention, AttentionConfig, KeysValues};
 use super::config::NetworkConfig;
 
-/// Two linear layers with a GELU between.
+/// Two linear layers with a ReLU between.
 #[derive(Module, Debug)]
 pub struct FeedForward<B: Backend> {
     norm: RmsNorm<B>,
@@ -31,7 +31,7 @@ impl<B: Backend> FeedForward<B> {
 
     /// `[rows, d]` to `[rows, d]`, the input added.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let inner = self.dropout.forward(gelu(self.up.forward(self.norm.forward(x.clone()))));
+        let inner = self.dropout.forward(relu(self.up.forward(self.norm.forward(x.clone()))));
         x + self.dropout.forward(self.down.forward(inner))
     }
 }

@@ -14,11 +14,13 @@ pub struct NetworkConfig {
     pub categories: usize,
     /// M and D.
     pub codes: CodeShape,
-    /// Numbers in one token's embedding Z_r,j, shared by input and scorer.
-    pub code_width: usize,
-    /// Numbers in one item's residual e_i; 0 leaves the residual out.
-    pub residual_width: usize,
-    /// d: the width of encoder and decoder.
+    /// Whether an item's vector holds its tokens; without them the network is a sequence model over items alone.
+    pub reads_codes: bool,
+    /// Whether an item's residual has a part of its own, learnt for that item alone.
+    pub own_residuals: bool,
+    /// Numbers in a feature row that the residual is partly made of; 0 leaves features out.
+    pub feature_width: usize,
+    /// d: the width of items, tokens, encoder and decoder.
     pub width: usize,
     /// Attention heads; divides `width`.
     pub heads: usize,
@@ -32,10 +34,6 @@ pub struct NetworkConfig {
     pub max_history: usize,
     /// Dropout of activations while training, 0 to below 1.
     pub dropout: f64,
-    /// Share of items whose whole residual is dropped from the input while training.
-    pub residual_dropout: f64,
-    /// Where the learned temperatures tau_r start.
-    pub temperature: f64,
 }
 
 impl NetworkConfig {
@@ -54,7 +52,6 @@ impl NetworkConfig {
         at_least("categories", self.categories, 1);
         at_least("codes.codebooks", self.codes.codebooks, 1);
         at_least("codes.entries", self.codes.entries, 2);
-        at_least("code_width", self.code_width, 1);
         at_least("width", self.width, 1);
         at_least("heads", self.heads, 1);
         at_least("encoder_layers", self.encoder_layers, 1);
@@ -67,20 +64,13 @@ impl NetworkConfig {
         if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
             wrong.push(Violation::new("heads", format!("{}: expected a divisor of width {}", self.heads, self.width)));
         }
-        for (field, value) in [("dropout", self.dropout), ("residual_dropout", self.residual_dropout)] {
-            if !(0.0..1.0).contains(&value) {
-                wrong.push(Violation::new(field, format!("{value}: expected 0 to below 1")));
-            }
+        if !(0.0..1.0).contains(&self.dropout) {
+            wrong.push(Violation::new("dropout", format!("{}: expected 0 to below 1", self.dropout)));
         }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            wrong.push(Violation::new("temperature", format!("{}: expected above 0", self.temperature)));
+        if !self.reads_codes && !self.own_residuals && self.feature_width == 0 {
+            wrong.push(Violation::new("own_residuals", "false: expected an item to be codes, features or a residual"));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-    }
-
-    /// Numbers in an item's row of the item matrix: its M token embeddings, then its residual.
-    pub fn item_width(&self) -> usize {
-        self.codes.codebooks * self.code_width + self.residual_width
     }
 
     /// The bucket of a gap of `seconds` between two events: 0 for none, else one more for each doubling.

@@ -1,7 +1,7 @@
 //! The network on burn: what reads a history, scores items, and writes a token path.
 //!
-//! One encoder position per history event; a scorer whose sum over an item's tokens and residual is normalised over
-//! the catalogue; a decoder that reads the path so far and refines the scores of the items it still allows; a category
+//! One encoder position per history event; a scorer, the dot product of its state with an item's vector, normalised
+//! over the catalogue; a decoder that reads the path so far and refines the scores of the items it still allows; a category
 //! head on every decoder state.
 
 mod attention;
@@ -14,6 +14,6 @@ mod weights;
 pub use attention::{Attention, AttentionConfig, KeysValues};
 pub use block::{DecoderBlock, EncoderBlock, FeedForward};
 pub use config::NetworkConfig;
-pub use network::{EncoderBatch, Network, Queries};
+pub use network::{EncoderBatch, Network};
 pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};
 pub use weights::{WeightsError, load_weights, save_weights};

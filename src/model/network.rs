@@ -10,23 +10,22 @@ use super::block::{DecoderBlock, EncoderBlock};
 use super::config::NetworkConfig;
 use crate::domain::EventKind;
 
-/// REG4Rec's network.
+/// REG4Rec's network. An item is one vector of width d, v_i = sum over r of Z_r,j_r(i) + e_i, read by the encoder's input
+/// and by the scorer alike: s(i) = <h, v_i> is a sum of one score per token and one of the residual.
 #[derive(Module, Debug)]
 pub struct Network<B: Backend> {
-    /// Z: one row per token, `[M * D, code width]`; read by the input, the scorer and the decoder.
-    tokens: Param<Tensor<B, 2>>,
-    /// e_i: one row per item, `[items, residual width]`; zero at start, so an item never seen scores by its code alone.
-    pub(super) residuals: Param<Tensor<B, 2>>,
-    item_input: Linear<B>,
+    /// Z: one row per token, `[M * D, d]`; read by the input, the scorer and the decoder.
+    pub(crate) tokens: Param<Tensor<B, 2>>,
+    /// e_i: one row per item, `[items, d]`. While training, the part that is the item's own; once folded, all of it.
+    pub(crate) residuals: Param<Tensor<B, 2>>,
+    /// W: what an item's features add to its residual, `[features, d]`; none when features are not read.
+    pub(crate) feature_head: Option<Param<Tensor<B, 2>>>,
     kinds: Embedding<B>,
     gaps: Embedding<B>,
     positions: Embedding<B>,
     dropout: Dropout,
     encoder: Vec<EncoderBlock<B>>,
     encoder_norm: RmsNorm<B>,
-    token_head: Linear<B>,
-    residual_head: Linear<B>,
-    log_temperatures: Param<Tensor<B, 1>>,
     begin: Param<Tensor<B, 2>>,
     token_input: Linear<B>,
     steps: Embedding<B>,
@@ -35,8 +34,8 @@ pub struct Network<B: Backend> {
     pub(super) refinement_head: Linear<B>,
     category_head: Linear<B>,
     codebooks: usize,
-    entries: usize,
-    code_width: usize,
+    reads_codes: bool,
+    input_scale: f32,
 }
 
 /// Histories as tensors, padded at the end to one length.
@@ -52,107 +51,111 @@ pub struct EncoderBatch<B: Backend> {
     pub kinds: Tensor<B, 2, Int>,
     /// Time-gap buckets, `[batch, length]`.
     pub gaps: Tensor<B, 2, Int>,
-}
-
-/// What the scorer asks of items: rows to be multiplied with the item matrix.
-#[derive(Debug, Clone)]
-pub struct Queries<B: Backend> {
-    /// f_r(h) / tau_r for all r, `[rows, M * code width]`.
-    pub tokens: Tensor<B, 2>,
-    /// u(h), `[rows, residual width]`.
-    pub residual: Tensor<B, 2>,
-}
-
-impl<B: Backend> Queries<B> {
-    /// `[rows, M * code width + residual width]`: its product with the item matrix is s(i).
-    pub fn concatenated(self) -> Tensor<B, 2> {
-        Tensor::cat(vec![self.tokens, self.residual], 1)
-    }
+    /// Places counted so that a history's last event has the last one, `[batch, length]`.
+    pub places: Tensor<B, 2, Int>,
 }
 
 impl NetworkConfig {
     /// A network with fresh weights. Expects a configuration that `validate` accepts.
+    ///
+    /// A residual starts at zero where codes or features describe the item, so that it learns only what they cannot say.
     pub fn init<B: Backend>(&self, device: &B::Device) -> Network<B> {
         let (codes, width) = (self.codes, self.width);
-        let token_width = codes.codebooks * self.code_width;
+        let spread = |share: f64| Initializer::Normal { mean: 0.0, std: (share / width as f64).sqrt() };
         let small = Initializer::Normal { mean: 0.0, std: 0.02 };
         let table = |rows: usize| EmbeddingConfig::new(rows, width).with_initializer(small.clone()).init::<B>(device);
         let linear = |from: usize, to: usize| LinearConfig::new(from, to).init::<B>(device);
         let zero =
             |from: usize, to: usize| LinearConfig::new(from, to).with_initializer(Initializer::Zeros).init::<B>(device);
         let norm = || RmsNormConfig::new(width).init::<B>(device);
+        let described = self.reads_codes || self.feature_width > 0;
+        let residuals = if described { Initializer::Zeros } else { spread(1.0) };
         Network {
-            tokens: Initializer::Normal { mean: 0.0, std: 0.05 }.init([codes.tokens(), self.code_width], device),
-            residuals: Initializer::Zeros.init([self.items, self.residual_width], device),
-            item_input: linear(self.item_width(), width),
+            tokens: spread(1.0 / codes.codebooks as f64).init([codes.tokens(), width], device),
+            residuals: residuals.init([self.items, width], device),
+            feature_head: (self.feature_width > 0).then(|| spread(1.0).init([self.feature_width, width], device)),
             kinds: table(EventKind::ALL.len()),
             gaps: table(Self::TIME_GAPS),
-            positions: table(self.max_history),
+            positions: EmbeddingConfig::new(self.max_history, width).with_initializer(spread(1.0)).init(device),
             dropout: DropoutConfig::new(self.dropout).init(),
             encoder: (0..self.encoder_layers).map(|_| EncoderBlock::new(self, device)).collect(),
             encoder_norm: norm(),
-            token_head: linear(width, token_width),
-            residual_head: linear(width, self.residual_width),
-            log_temperatures: Initializer::Constant { value: self.temperature.ln() }.init([codes.codebooks], device),
             begin: small.init([1, width], device),
-            token_input: linear(self.code_width, width),
+            token_input: linear(width, width),
             steps: table(codes.codebooks + 1),
             decoder: (0..self.decoder_layers).map(|_| DecoderBlock::new(self, device)).collect(),
             decoder_norm: norm(),
             // Zero, so that the path model starts out exactly equal to the scorer and can only learn what paths tell.
-            refinement_head: zero(width, token_width),
+            refinement_head: zero(width, width),
             category_head: linear(width, self.categories),
             codebooks: codes.codebooks,
-            entries: codes.entries,
-            code_width: self.code_width,
+            reads_codes: self.reads_codes,
+            input_scale: (width as f32).sqrt(),
         }
     }
 }
 
 impl<B: Backend> Network<B> {
-    /// Every item's M token embeddings and its residual, side by side.
+    /// v_i of every item of a network whose residuals are whole (see [`Self::folded`]).
     ///
     /// # Shapes
     ///
     /// - codes: `[items * M]`, flat token numbers `r * D + j`
-    /// - output: `[items, M * code width + residual width]`
-    pub fn item_matrix(&self, codes: Tensor<B, 1, Int>) -> Tensor<B, 2> {
-        let residuals = self.residuals.val();
-        let items = residuals.dims()[0];
-        let tokens = self.tokens.val().select(0, codes); // [items * M, code width]
-        Tensor::cat(vec![tokens.reshape([items, self.codebooks * self.code_width]), residuals], 1)
+    /// - output: `[items, d]`
+    pub fn item_vectors(&self, codes: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        if self.reads_codes { self.token_sums(codes) + self.residuals.val() } else { self.residuals.val() }
     }
 
-    /// Z: the token table, `[M * D, code width]`.
+    /// What its tokens say of every item, sum over r of Z_r,j_r(i).
+    ///
+    /// # Shapes
+    ///
+    /// - codes: `[items * M]`, flat token numbers `r * D + j`
+    /// - output: `[items, d]`
+    pub fn token_sums(&self, codes: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        let [items, width] = self.residuals.dims();
+        let tokens = self.tokens.val().select(0, codes); // [items * M, d]
+        tokens.reshape([items, self.codebooks, width]).sum_dim(1).reshape([items, width])
+    }
+
+    /// The network with e_i + W x_i in the place of e_i, so that serving needs no features.
+    ///
+    /// # Shapes
+    ///
+    /// - features: `[items, features]`
+    pub fn folded(mut self, features: Tensor<B, 2>) -> Self {
+        if let Some(head) = &self.feature_head {
+            let given = features.matmul(head.val());
+            self.residuals = self.residuals.map(|own| own + given);
+        }
+        self
+    }
+
+    /// Z: the token table, `[M * D, d]`.
     pub fn tokens(&self) -> Tensor<B, 2> {
         self.tokens.val()
     }
 
-    /// e_i of all items, `[items, residual width]`.
+    /// e_i of all items, `[items, d]`.
     pub fn residuals(&self) -> Tensor<B, 2> {
         self.residuals.val()
-    }
-
-    /// Rows of the item matrix as the encoder takes them: `[rows, M * code width + residual width]` to `[rows, d]`.
-    pub fn item_input(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.item_input.forward(rows)
     }
 
     /// Encoder states of all positions of all histories; each sees itself and what came before it.
     ///
     /// # Shapes
     ///
-    /// - item_inputs: `[batch * length, d]`, from [`Self::item_input`]
-    /// - output: `[batch * length, d]`
-    pub fn encode(&self, histories: &EncoderBatch<B>, item_inputs: Tensor<B, 2>) -> Tensor<B, 2> {
+    /// - item_vectors: the events' v_i, `[batch * length, d]`
+    /// - output: `[batch * length, d]`; a row is h, what [`Self::token_scores`] and residuals are multiplied with
+    pub fn encode(&self, histories: &EncoderBatch<B>, item_vectors: Tensor<B, 2>) -> Tensor<B, 2> {
         let (batch, length) = (histories.batch, histories.length);
-        let width = item_inputs.dims()[1];
-        let device = item_inputs.device();
-        let places = Tensor::<B, 1, Int>::arange(0..length as i64, &device).unsqueeze::<2>(); // [1, length]
+        let width = item_vectors.dims()[1];
+        let device = item_vectors.device();
         let about = self.kinds.forward(histories.kinds.clone())
             + self.gaps.forward(histories.gaps.clone())
-            + self.positions.forward(places); // [batch, length, d]
-        let mut x = self.dropout.forward(item_inputs + about.reshape([batch * length, width]));
+            + self.positions.forward(histories.places.clone()); // [batch, length, d]
+        let inputs = item_vectors * self.input_scale + about.reshape([batch * length, width]);
+        let mut x = self.dropout.forward(inputs);
         // Padding comes last, so looking only backwards hides it from every real position.
         let hidden = Tensor::<B, 2, Bool>::tril_mask([length, length], 0, &device).unsqueeze::<4>();
         for block in &self.encoder {
@@ -161,30 +164,9 @@ impl<B: Backend> Network<B> {
         self.encoder_norm.forward(x)
     }
 
-    /// The scorer's heads on encoder states `[rows, d]`.
-    pub fn queries(&self, states: Tensor<B, 2>) -> Queries<B> {
-        let rows = states.dims()[0];
-        let tokens = self.token_head.forward(states.clone()); // [rows, M * code width]
-        let tokens = tokens.reshape([rows, self.codebooks, self.code_width])
-            / self.log_temperatures.val().exp().reshape([1, self.codebooks, 1]);
-        Queries {
-            tokens: tokens.reshape([rows, self.codebooks * self.code_width]),
-            residual: self.residual_head.forward(states),
-        }
-    }
-
-    /// What each token adds to the score of an item that holds it.
-    ///
-    /// # Shapes
-    ///
-    /// - queries: `[rows, M * code width]`
-    /// - tokens: the token table, `[M * D, code width]`
-    /// - output: `[M, rows, D]`
-    pub fn token_scores(&self, queries: Tensor<B, 2>, tokens: Tensor<B, 2>) -> Tensor<B, 3> {
-        let rows = queries.dims()[0];
-        let queries = queries.reshape([rows, self.codebooks, self.code_width]).swap_dims(0, 1); // [M, rows, code width]
-        let tokens = tokens.reshape([self.codebooks, self.entries, self.code_width]);
-        queries.matmul(tokens.swap_dims(1, 2))
+    /// What each token adds to the score of an item that holds it: `[rows, d]` to `[rows, M * D]`.
+    pub fn token_scores(&self, queries: Tensor<B, 2>) -> Tensor<B, 2> {
+        queries.matmul(self.tokens.val().transpose())
     }
 
     /// Decoder inputs: `<BOS>` for every path.
@@ -201,7 +183,7 @@ impl<B: Backend> Network<B> {
     ///
     /// # Shapes
     ///
-    /// - tokens: the chosen tokens' rows of the token table, `[paths, code width]`
+    /// - tokens: the chosen tokens' rows of the token table, `[paths, d]`
     /// - output: `[paths, d]`
     pub fn token_inputs(&self, tokens: Tensor<B, 2>, step: usize) -> Tensor<B, 2> {
         self.token_input.forward(tokens) + self.steps.weight.val().slice(step..step + 1)
@@ -250,7 +232,7 @@ impl<B: Backend> Network<B> {
         self.decoder_norm.forward(x)
     }
 
-    /// g_r(d_t) for all r: decoder states `[rows, d]` to `[rows, M * code width]`.
+    /// g(d_t), one query for the tokens of all codebooks not used yet: decoder states `[rows, d]` to `[rows, d]`.
     pub fn refinements(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         self.refinement_head.forward(states)
     }
@@ -259,21 +241,17 @@ impl<B: Backend> Network<B> {
     pub fn category_logits(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         self.category_head.forward(states)
     }
-
-    /// tau_r: `[M]`.
-    pub fn temperatures(&self) -> Tensor<B, 1> {
-        self.log_temperatures.val().exp()
-    }
 }
 
 impl<B: Backend> EncoderBatch<B> {
-    /// Takes rows of equal length: item numbers, kinds and time gaps, `[batch * length]` each.
+    /// Takes rows of equal length: item numbers, kinds, time gaps and places, `[batch * length]` each.
     pub fn new(
         batch: usize,
         length: usize,
         items: Vec<i32>,
         kinds: Vec<i32>,
         gaps: Vec<i32>,
+        places: Vec<i32>,
         device: &B::Device,
     ) -> Self {
         let table = |rows: Vec<i32>| Tensor::from_data(TensorData::new(rows, [batch, length]), device);
@@ -283,6 +261,7 @@ impl<B: Backend> EncoderBatch<B> {
             items: Tensor::from_data(TensorData::new(items, [batch * length]), device),
             kinds: table(kinds),
             gaps: table(gaps),
+            places: table(places),
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
 pub struct NetworkScorer<B: Backend> {
     network: Network<B>,
     config: NetworkConfig,
-    /// Every item as an encoder input, `[items, d]`.
-    item_inputs: Tensor<B, 2>,
+    /// v_i of every item, `[items, d]`.
+    item_vectors: Tensor<B, 2>,
     residuals: Vec<f32>,
     device: B::Device,
     batch: Option<BatchState<B>>,
@@ -81,10 +81,9 @@ impl<B: Backend> NetworkScorer<B> {
                 expected: format!("{} items, {} x {}", config.items, config.codes.codebooks, config.codes.entries),
             });
         }
-        let matrix = network.item_matrix(flat_codes(codes, &device));
-        let item_inputs = network.item_input(matrix);
+        let item_vectors = network.item_vectors(flat_codes(codes, &device));
         let residuals = floats(network.residuals())?;
-        Ok(Self { network, config, item_inputs, residuals, device, batch: None })
+        Ok(Self { network, config, item_vectors, residuals, device, batch: None })
     }
 
     /// Lengths are rounded up to a short list, so that a device that compiles kernels per shape sees few shapes.
@@ -106,10 +105,16 @@ pub fn flat_codes<B: Backend>(codes: &CodeTable, device: &B::Device) -> Tensor<B
     Tensor::from_data(TensorData::new(flat, [length]), device)
 }
 
-/// Histories as tensors, each cut to its last `length` events and padded at the end.
-pub fn encoder_batch<B: Backend>(histories: &[&[HistoryEntry]], length: usize, device: &B::Device) -> EncoderBatch<B> {
+/// Histories as tensors, each cut to its last `length` events and padded at the end. The last event of each has place
+/// `max_history - 1`, whatever the history's length.
+pub fn encoder_batch<B: Backend>(
+    histories: &[&[HistoryEntry]],
+    length: usize,
+    max_history: usize,
+    device: &B::Device,
+) -> EncoderBatch<B> {
     let cells = histories.len() * length;
-    let (mut items, mut kinds, mut gaps) = (vec![0; cells], vec![0; cells], vec![0; cells]);
+    let (mut items, mut kinds, mut gaps, mut places) = (vec![0; cells], vec![0; cells], vec![0; cells], vec![0; cells]);
     for (row, history) in histories.iter().enumerate() {
         let recent = &history[history.len().saturating_sub(length)..];
         let mut before = recent.first().map_or(0, |event| event.time);
@@ -117,11 +122,12 @@ pub fn encoder_batch<B: Backend>(histories: &[&[HistoryEntry]], length: usize, d
             let at = row * length + column;
             items[at] = event.item as i32;
             kinds[at] = event.kind as i32;
+            places[at] = (max_history - recent.len() + column) as i32;
             gaps[at] = NetworkConfig::time_gap(event.time.saturating_sub(before)) as i32;
             before = event.time;
         }
     }
-    EncoderBatch::new(histories.len(), length, items, kinds, gaps, device)
+    EncoderBatch::new(histories.len(), length, items, kinds, gaps, places, device)
 }
 
 fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, ScorerError> {
@@ -140,7 +146,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
     }
 
     fn residuals(&self) -> Residuals<'_> {
-        Residuals { rows: &self.residuals, width: self.config.residual_width }
+        Residuals { rows: &self.residuals, width: self.config.width }
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, ScorerError> {
@@ -158,13 +164,13 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let length = self.bucket(longest);
         let lengths: Vec<usize> = histories.iter().map(|history| history.len().min(length)).collect();
         let slices: Vec<&[HistoryEntry]> = histories.iter().map(|history| history.as_slice()).collect();
-        let batch = encoder_batch(&slices, length, &self.device);
-        let states = self.network.encode(&batch, self.item_inputs.clone().select(0, batch.items.clone())); // [requests * length, d]
+        let batch = encoder_batch(&slices, length, self.config.max_history, &self.device);
+        let states = self.network.encode(&batch, self.item_vectors.clone().select(0, batch.items.clone())); // [requests * length, d]
 
         let last: Vec<i32> = lengths.iter().enumerate().map(|(row, count)| (row * length + count - 1) as i32).collect();
         let last = Tensor::from_data(TensorData::new(last, [requests]), &self.device);
-        let queries = self.network.queries(states.clone().select(0, last));
-        let scores = self.network.token_scores(queries.tokens, self.network.tokens()); // [M, requests, D]
+        let queries = states.clone().select(0, last); // [requests, d]
+        let scores = self.network.token_scores(queries.clone()); // [requests, M * D]
 
         let padding: Vec<bool> =
             lengths.iter().flat_map(|&count| (0..length).map(move |column| column >= count)).collect();
@@ -178,11 +184,11 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
             steps: None,
         });
 
-        let (scores, residual) = read_two(scores, queries.residual)?;
+        let (scores, residual) = read_two(scores, queries)?;
         Ok((0..requests)
             .map(|row| ItemQuery {
-                token_scores: token_table(&scores, self.config.codes, requests, row),
-                residual: row_of(&residual, self.config.residual_width, row),
+                token_scores: row_of(&scores, self.config.codes.tokens(), row),
+                residual: row_of(&residual, self.config.width, row),
             })
             .collect())
     }
@@ -222,15 +228,14 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let states = self.network.decode(x, paths, &mut batch.past, &batch.history, batch.hidden.clone()); // [paths, d]
         batch.rows = grid.places;
 
-        let refinements = self.network.refinements(states.clone());
-        let refinements = self.network.token_scores(refinements, self.network.tokens()); // [M, paths, D]
+        let refinements = self.network.token_scores(self.network.refinements(states.clone())); // [paths, M * D]
         let beliefs = softmax(self.network.category_logits(states), 1); // [paths, categories]
         let (refinements, beliefs) = read_two(refinements, beliefs)?;
         Ok(batch
             .rows
             .iter()
             .map(|&at| PathState {
-                token_refinements: token_table(&refinements, self.config.codes, paths, at),
+                token_refinements: row_of(&refinements, self.config.codes.tokens(), at),
                 beliefs: row_of(&beliefs, self.config.categories, at),
             })
             .collect())
@@ -277,16 +282,6 @@ fn read_two<B: Backend, const D: usize, const E: usize>(
     Ok((next()?, next()?))
 }
 
-/// Row `row` of a `[M, rows, D]` table as `[M, D]`.
-fn token_table(table: &[f32], codes: CodeShape, rows: usize, row: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(codes.tokens());
-    for codebook in 0..codes.codebooks {
-        let start = (codebook * rows + row) * codes.entries;
-        out.extend_from_slice(&table[start..start + codes.entries]);
-    }
-    out
-}
-
 fn row_of(table: &[f32], width: usize, row: usize) -> Vec<f32> {
     table[row * width..(row + 1) * width].to_vec()
 }
@@ -305,8 +300,9 @@ pub(crate) mod tests {
             items: 30,
             categories: 5,
             codes: CodeShape { codebooks: 4, entries: 8 },
-            code_width: 6,
-            residual_width: 4,
+            reads_codes: true,
+            own_residuals: true,
+            feature_width: 3,
             width: 16,
             heads: 2,
             encoder_layers: 2,
@@ -314,8 +310,6 @@ pub(crate) mod tests {
             feed_forward: 32,
             max_history: 20,
             dropout: 0.0,
-            residual_dropout: 0.0,
-            temperature: 0.2,
         }
     }
 
@@ -410,15 +404,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_query_times_the_item_matrix_is_its_token_scores_plus_residual() {
+    fn a_query_times_the_item_vectors_is_its_token_scores_plus_residual() {
         let mut scorer = scorer();
         let query = scorer.encode(&[&history(&[7, 8])]).unwrap().remove(0);
         let (codes, device) = (codes(), scorer.device);
-        let matrix = scorer.network.item_matrix(flat_codes(&codes, &device));
-        let batch = encoder_batch(&[&history(&[7, 8])], 2, &device);
-        let states = scorer.network.encode(&batch, scorer.item_inputs.clone().select(0, batch.items.clone()));
-        let last = states.slice(1..2);
-        let product = floats(scorer.network.queries(last).concatenated().matmul(matrix.transpose())).unwrap();
+        let vectors = scorer.network.item_vectors(flat_codes(&codes, &device));
+        let batch = encoder_batch(&[&history(&[7, 8])], 2, scorer.config.max_history, &device);
+        let states = scorer.network.encode(&batch, vectors.clone().select(0, batch.items.clone()));
+        let product = floats(states.slice(1..2).matmul(vectors.transpose())).unwrap();
         let residuals = scorer.residuals();
         let sums: Vec<f32> = (0..30u32)
             .map(|item| {

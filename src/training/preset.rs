@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::pretrain::PretrainConfig;
+use super::pretrain::{Objective, PretrainConfig};
 use crate::domain::CodeShape;
 use crate::model::NetworkConfig;
 use crate::tokenizer::{FeatureConfig, MpqConfig};
@@ -41,12 +41,12 @@ impl Preset {
         // About 30 items a token: fewer and tokens say nothing of each other, more and a path needs more steps.
         let entries = (items / 32).next_power_of_two().clamp(16, 256);
         // A small data set takes smaller steps, and more of them: what is learnt goes by the number of steps.
-        let positions = (targets / 100).next_power_of_two().clamp(128, 1024);
+        let positions = (targets / 170).clamp(128, 1024);
         let codes = CodeShape { codebooks: 8, entries };
         let sizes = match self {
-            Preset::Quick => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 8, patience: 3 },
-            Preset::Standard => Sizes { code: 32, residual: 64, width: 128, layers: 2, epochs: 40, patience: 6 },
-            Preset::Large => Sizes { code: 64, residual: 64, width: 256, layers: 4, epochs: 60, patience: 8 },
+            Preset::Quick => Sizes { width: 128, layers: 2, epochs: 12, patience: 3, dropout: 0.4 },
+            Preset::Standard => Sizes { width: 128, layers: 2, epochs: 40, patience: 8, dropout: 0.5 },
+            Preset::Large => Sizes { width: 256, layers: 4, epochs: 80, patience: 10, dropout: 0.5 },
         };
         let features = FeatureConfig {
             seed,
@@ -61,31 +61,31 @@ impl Preset {
             items,
             categories,
             codes,
-            code_width: sizes.code,
-            residual_width: sizes.residual,
+            reads_codes: true,
+            own_residuals: true,
+            feature_width: 0,
             width: sizes.width,
-            heads: 4,
+            heads: 2,
             encoder_layers: sizes.layers,
             decoder_layers: 1,
-            feed_forward: 2 * sizes.width,
+            feed_forward: sizes.width,
             max_history: 50,
-            dropout: 0.3,
-            residual_dropout: 0.1,
-            temperature: 0.2,
+            dropout: sizes.dropout,
         };
         let pretrain = PretrainConfig {
+            objective: Objective::Catalogue,
             epochs: sizes.epochs,
             positions,
             learning_rate: 2.0e-3,
-            warmup: 0.05,
-            weight_decay: 0.01,
+            warmup: 0.01,
+            weight_decay: 0.0,
             clip: 1.0,
+            newcomers: 0.0,
             label_smoothing: 0.0,
             path_weight: 1.0,
             category_weight: 0.2,
             path_steps: 2,
             path_candidates: 96,
-            path_moves_scorer: false,
             validation_users: 5_000,
             patience: sizes.patience,
             seed,
@@ -95,10 +95,9 @@ impl Preset {
 }
 
 struct Sizes {
-    code: usize,
-    residual: usize,
     width: usize,
     layers: usize,
     epochs: usize,
     patience: usize,
+    dropout: f64,
 }

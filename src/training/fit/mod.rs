@@ -17,7 +17,7 @@ use serde_json::json;
 use super::classes::Classes;
 use super::dataset::{Dataset, Part, Split};
 use super::preset::Preset;
-use super::pretrain::{HeldOut, Lesson, PretrainConfig, TrainingSet, pretrain};
+use super::pretrain::{HeldOut, ItemFeatures, Kernels, Lesson, PretrainConfig, TrainingSet, pretrain};
 use crate::artifact::{Manifest, check_target, verify};
 use crate::catalog::{CatalogItem, Index};
 use crate::domain::{CodeTable, HistoryEntry};
@@ -84,7 +84,10 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let run = json!({ "data": dataset.fingerprint, "config": config });
     let work = WorkDirectory::open(&args.out, &run, args.resume)?;
 
-    let fitted = tokens::tokenize(&dataset, split, &config, work.path(), narrator)?;
+    narrator.stage("features", "content, behaviour, category, brand, price");
+    let table = tokens::item_features(&dataset, split, &config, narrator)?;
+    config.network.feature_width = table.width;
+    let fitted = tokens::tokenize(&table, &config, work.path(), narrator)?;
     let index = build_index(&dataset, &classes, &counts, fitted.codes.clone())?;
 
     narrator.stage("pre-training", &format!("{} epochs at most", config.pretrain.epochs));
@@ -92,12 +95,15 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let sequences = training_sequences(split);
     let training = TrainingSet::new(sequences.iter().map(Vec::as_slice), config.network.max_history);
     let held_out = held_out(split, &config.pretrain);
+    let past = tokens::columns_of_the_past(&table);
     let lesson = Lesson {
         network: &config.network,
         config: &config.pretrain,
         index: &index,
         training: &training,
         held_out: &held_out,
+        features: ItemFeatures { rows: &table.rows, width: table.width, of_the_past: &past },
+        kernels: Kernels::Host,
         directory: &work.path().join("pretrain"),
         run: &run,
         resume: args.resume,
@@ -144,7 +150,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
 }
 
 /// Events of each item in the training part.
-fn training_counts(dataset: &Dataset, split: Split<'_>) -> Vec<u32> {
+pub(super) fn training_counts(dataset: &Dataset, split: Split<'_>) -> Vec<u32> {
     let mut counts = vec![0; dataset.items.len()];
     for user in 0..split.users() {
         for event in split.train(user) {
@@ -155,18 +161,23 @@ fn training_counts(dataset: &Dataset, split: Split<'_>) -> Vec<u32> {
 }
 
 /// Events of the training part that have one before them.
-fn targets(split: Split<'_>) -> usize {
+pub(super) fn targets(split: Split<'_>) -> usize {
     (0..split.users()).map(|user| split.train(user).len().saturating_sub(1)).sum()
 }
 
-fn classes(dataset: &Dataset, counts: &[u32]) -> Classes {
+pub(super) fn classes(dataset: &Dataset, counts: &[u32]) -> Classes {
     let items: Vec<_> = dataset.items.iter().map(|item| &item.item).collect();
     let trained: Vec<bool> = counts.iter().map(|&count| count > 0).collect();
     Classes::new(&items, &trained)
 }
 
 /// The index of a data set's items under `codes`; the prior is the smoothed log share of training events.
-fn build_index(dataset: &Dataset, classes: &Classes, counts: &[u32], codes: CodeTable) -> anyhow::Result<Index> {
+pub(super) fn build_index(
+    dataset: &Dataset,
+    classes: &Classes,
+    counts: &[u32],
+    codes: CodeTable,
+) -> anyhow::Result<Index> {
     let total: f64 = counts.iter().map(|&count| f64::from(count) + 1.0).sum();
     let items = dataset
         .items
@@ -182,12 +193,12 @@ fn build_index(dataset: &Dataset, classes: &Classes, counts: &[u32], codes: Code
     Ok(Index::build(items, codes, classes.names.clone(), "fit".to_owned())?)
 }
 
-fn training_sequences(split: Split<'_>) -> Vec<Vec<HistoryEntry>> {
+pub(super) fn training_sequences(split: Split<'_>) -> Vec<Vec<HistoryEntry>> {
     (0..split.users()).map(|user| split.train(user).iter().map(|event| event.entry()).collect()).collect()
 }
 
 /// The validation trials, evenly thinned to the configured number.
-fn held_out(split: Split<'_>, config: &PretrainConfig) -> Vec<HeldOut> {
+pub(super) fn held_out(split: Split<'_>, config: &PretrainConfig) -> Vec<HeldOut> {
     let trials = split.trials(Part::Valid);
     let every = trials.len().div_ceil(config.validation_users).max(1);
     trials.into_iter().step_by(every).collect()

@@ -1,6 +1,7 @@
 //! Features and codes of all items, made once and kept for a resumed run.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Context;
@@ -8,17 +9,36 @@ use burn::backend::{Autodiff, Flex};
 
 use super::Narrator;
 use crate::domain::CodeTable;
-use crate::tokenizer::{Diagnostics, Fitted, ItemSource, Tokenizer, features, fit};
+use crate::tokenizer::{Diagnostics, FeatureTable, Fitted, ItemSource, Modality, Tokenizer, features, fit};
 use crate::training::dataset::{Dataset, DatasetItem, Split};
 use crate::training::preset::FitConfig;
 
 const TOKENIZER: &str = "tokenizer.safetensors";
 const CODES: &str = "codes.json";
 
-/// Fits the tokenizer, or takes what an earlier run of the same data and settings left in `work`.
-pub(super) fn tokenize(
+/// Feature rows of all items.
+pub(super) fn item_features(
     dataset: &Dataset,
     split: Split<'_>,
+    config: &FitConfig,
+    narrator: &mut Narrator,
+) -> anyhow::Result<FeatureTable> {
+    let sources: Vec<ItemSource<'_>> = dataset.items.iter().map(source).collect();
+    let table = features(&sources, &split.train_items(), &config.features)?;
+    narrator.say(&format!("{} features an item", table.width));
+    Ok(table)
+}
+
+/// The columns of a feature row that only items with a past have: the behaviour block and its mask.
+pub(crate) fn columns_of_the_past(table: &FeatureTable) -> Vec<Range<usize>> {
+    let masks = table.width - table.blocks.len();
+    let past = table.blocks.iter().enumerate().filter(|(_, block)| block.modality == Modality::Behaviour);
+    past.flat_map(|(at, block)| [block.start..block.start + block.width, masks + at..masks + at + 1]).collect()
+}
+
+/// Fits the tokenizer, or takes what an earlier run of the same data and settings left in `work`.
+pub(super) fn tokenize(
+    table: &FeatureTable,
     config: &FitConfig,
     work: &Path,
     narrator: &mut Narrator,
@@ -29,12 +49,9 @@ pub(super) fn tokenize(
     }
     let shape = config.tokenizer.shape();
     narrator.stage("tokens", &format!("MPQ, {} codebooks of {}", shape.codebooks, shape.entries));
-    let sources: Vec<ItemSource<'_>> = dataset.items.iter().map(source).collect();
-    let table = features(&sources, &split.train_items(), &config.features)?;
-    narrator.say(&format!("{} features an item", table.width));
     let device = Default::default();
     let fitted =
-        fit::<Autodiff<Flex>>(&table, &config.tokenizer, &device, &mut |progress| narrator.tokenizing(progress))?;
+        fit::<Autodiff<Flex>>(table, &config.tokenizer, &device, &mut |progress| narrator.tokenizing(progress))?;
     narrator.say(&fitted.diagnostics.to_string());
     save(work, &fitted)?;
     Ok(fitted)

@@ -6,6 +6,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::domain::HistoryEntry;
 
+/// Steps whose sequences are sorted by length together.
+const POOL: usize = 16;
+
 /// What pre-training learns from: the training part of every user's sequence.
 #[derive(Debug, Clone, Default)]
 pub struct TrainingSet {
@@ -58,27 +61,39 @@ impl TrainingSet {
     }
 
     /// The steps of epoch `epoch`: about `positions` targets each.
+    ///
+    /// Like lengths go together, to spare padding, but only among the sequences of a random pool of a few steps: steps of
+    /// one length alone would pull the weights to and fro.
     pub fn batches(&self, positions: usize, seed: u64, epoch: usize) -> Batches {
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut order: Vec<usize> = (0..self.windows.len()).collect();
         order.shuffle(&mut random);
-        // A stable sort keeps the shuffle among equals, so every epoch groups other sequences.
-        order.sort_by_key(|&at| self.windows[at].len());
         let mut batches = Vec::new();
-        let (mut current, mut targets) = (Vec::new(), 0);
-        for at in order {
-            current.push(at);
-            targets += self.windows[at].len() - 1;
-            if targets >= positions {
-                batches.push(self.batch(std::mem::take(&mut current)));
-                targets = 0;
-            }
-        }
-        if !current.is_empty() {
-            batches.push(self.batch(current));
+        for mut pool in self.cut(order, POOL * positions) {
+            // A stable sort keeps the shuffle among equals, so every epoch groups other sequences.
+            pool.sort_by_key(|&at| self.windows[at].len());
+            batches.extend(self.cut(pool, positions).into_iter().map(|windows| self.batch(windows)));
         }
         batches.shuffle(&mut random);
         batches
+    }
+
+    /// Cuts `order` where as many targets are reached.
+    fn cut(&self, order: Vec<usize>, targets: usize) -> Vec<Vec<usize>> {
+        let mut parts = Vec::new();
+        let (mut current, mut held) = (Vec::new(), 0);
+        for at in order {
+            current.push(at);
+            held += self.windows[at].len() - 1;
+            if held >= targets {
+                parts.push(std::mem::take(&mut current));
+                held = 0;
+            }
+        }
+        if !current.is_empty() {
+            parts.push(current);
+        }
+        parts
     }
 
     fn batch(&self, windows: Vec<usize>) -> Batch {

@@ -1,89 +1,115 @@
-//! Cross-entropy over all items, its gradient taken by hand: one softmax of `[rows, items]`, three products, no graph.
+//! Cross-entropy over all items, its gradients taken by hand: one softmax of `[rows, items]`, three products, no graph.
 
-use burn::tensor::activation::softmax;
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::kernels::{Kernels, floats, softmax_gradients};
+use super::learner::PretrainError;
 
 /// Rows whose `[rows, items]` softmax is held at once; bounds memory to a few hundred MB at 10^5 items.
 const ROWS: usize = 1024;
 
-/// The loss and a tensor whose gradient is the loss's.
+/// The loss and its gradients.
 #[derive(Debug)]
-pub struct CatalogueLoss<B: AutodiffBackend> {
+pub struct CatalogueLoss<B: Backend> {
     /// Mean cross-entropy in nats.
     pub value: f32,
-    /// Equal to no loss, but its gradients by queries and item matrix are those of the mean cross-entropy.
-    pub surrogate: Tensor<B, 1>,
+    /// By the queries, `[rows, width]`.
+    pub by_queries: Tensor<B, 2>,
+    /// By the item vectors, `[items, width]`; none where they were said to be constants.
+    pub by_items: Option<Tensor<B, 2>>,
     /// P(i | h) of the rows asked for, `[kept rows, items]`.
-    pub probabilities: Tensor<B::InnerBackend, 2>,
+    pub probabilities: Vec<f32>,
 }
 
 /// Mean cross-entropy of softmax over all items of `queries * items^T`, with label smoothing. Normalised
 /// over the catalogue and not per codebook: a product of per-codebook softmaxes is not a distribution over items.
 ///
-/// With p the softmax and t the smoothed target, the gradient by the logits is (p - t) / rows; by the queries it is that
-/// times the item matrix, by the item matrix its transpose times the queries. Both are computed outside the graph, and
-/// enter it as constants of the surrogate `sum(queries * dq) + sum(items * di)`.
+/// With p the softmax and t the smoothed target, the gradient by the scores is (p - t) / rows; by the queries it is that
+/// times the item vectors, by the item vectors its transpose times the queries. No graph is kept.
 ///
 /// # Shapes
 ///
 /// - queries: `[rows, width]`
 /// - items: `[items, width]`
 /// - targets: one item number a row
-/// - keep: rows whose probabilities are handed out
-/// - moves_items: whether the item matrix is learnt here; where it is a constant, its product is spared
-pub fn catalogue_loss<B: AutodiffBackend>(
+/// - keep: rows whose probabilities are handed out, ascending
+/// - moves_items: whether the item vectors are learnt here; where they are constants, their product is spared
+pub fn catalogue_loss<B: Backend>(
     queries: Tensor<B, 2>,
     items: Tensor<B, 2>,
     targets: &[u32],
     smoothing: f32,
     keep: &[usize],
     moves_items: bool,
-) -> CatalogueLoss<B> {
-    let (q, e) = (queries.clone().inner(), items.clone().inner());
-    let ([rows, width], [count, _]) = (q.dims(), e.dims());
-    let device = q.device();
-    let transposed = e.clone().transpose();
-    let mean_item = e.clone().mean_dim(0); // [1, width]
+    kernels: Kernels,
+) -> Result<CatalogueLoss<B>, PretrainError> {
+    let ([rows, _], [count, _]) = (queries.dims(), items.dims());
+    let transposed = items.clone().transpose();
+    let scale = 1.0 / rows as f32;
     let mut value = 0.0f64;
     let mut by_queries = Vec::new();
-    let mut by_items = Tensor::<B::InnerBackend, 2>::zeros([count, width], &device);
-    let mut kept = Vec::new();
+    let mut by_items: Option<Tensor<B, 2>> = None;
+    let mut probabilities = Vec::new();
     for start in (0..rows).step_by(ROWS) {
         let end = (start + ROWS).min(rows);
-        let here = indices::<B::InnerBackend>(targets[start..end].iter().map(|&target| target as i32), &device);
-        let q = q.clone().slice(start..end);
-        let p = softmax(q.clone().matmul(transposed.clone()), 1); // [rows, items]
-        let target_rows = e.clone().select(0, here.clone()); // [rows, width]
-        let likelihood = p.clone().gather(1, here.clone().unsqueeze_dim(1)); // [rows, 1]
-        // The smoothed cross-entropy is that of the target plus smoothing times (its score - the mean score).
-        let gap = (q.clone() * (target_rows.clone() - mean_item.clone())).sum_dim(1) * smoothing;
-        let loss = gap - likelihood.clamp_min(1.0e-30).log();
-        value += f64::from(loss.sum().into_scalar_f32());
-        if moves_items {
-            // p^T q needs p laid out by items; the product takes the transposed view as it is.
-            by_items = by_items + p.clone().transpose().matmul(q.clone());
-            by_items =
-                by_items.select_assign(0, here, q.clone() * (smoothing - 1.0), burn::tensor::IndexingUpdateOp::Add);
-            if smoothing > 0.0 {
-                by_items = by_items - q.sum_dim(0) * (smoothing / count as f32);
+        let q = queries.clone().slice(start..end);
+        let scores = q.clone().matmul(transposed.clone()); // [rows, items]
+        let here: Vec<usize> =
+            keep.iter().filter(|&&row| (start..end).contains(&row)).map(|&row| row - start).collect();
+        let targets = &targets[start..end];
+        let (loss, by_scores, kept) = match kernels {
+            Kernels::Host => {
+                let device = scores.device();
+                let mut scores = floats(scores.into_data())?;
+                let (loss, kept) = softmax_gradients(&mut scores, count, targets, smoothing, &here);
+                (loss, Tensor::from_data(TensorData::new(scores, [end - start, count]), &device), kept)
             }
-        }
-        by_queries.push(p.clone().matmul(e.clone()) - target_rows * (1.0 - smoothing) - mean_item.clone() * smoothing);
-        let local: Vec<i32> =
-            keep.iter().filter(|&&row| (start..end).contains(&row)).map(|&row| (row - start) as i32).collect();
-        if !local.is_empty() {
-            kept.push(p.select(0, indices(local.into_iter(), &device)));
+            Kernels::Device => device_gradients(scores, targets, smoothing, &here)?,
+        };
+        value += loss;
+        probabilities.extend(kept);
+        by_queries.push(by_scores.clone().matmul(items.clone()) * scale);
+        if moves_items {
+            let part = by_scores.transpose().matmul(q * scale);
+            by_items = Some(match by_items {
+                Some(before) => before + part,
+                None => part,
+            });
         }
     }
-    let scale = 1.0 / rows as f32;
-    let by_queries = Tensor::from_inner(Tensor::cat(by_queries, 0) * scale);
-    let mut surrogate = (queries * by_queries).sum();
-    if moves_items {
-        surrogate = surrogate + (items * Tensor::from_inner(by_items * scale)).sum();
-    }
-    let probabilities = if kept.is_empty() { Tensor::zeros([0, count], &device) } else { Tensor::cat(kept, 0) };
-    CatalogueLoss { value: (value / rows as f64) as f32, surrogate, probabilities }
+    Ok(CatalogueLoss {
+        value: (value / rows as f64) as f32,
+        by_queries: Tensor::cat(by_queries, 0),
+        by_items,
+        probabilities,
+    })
+}
+
+/// [`softmax_gradients`] in tensor operations: loss, gradient by the scores, kept rows of the softmax.
+fn device_gradients<B: Backend>(
+    scores: Tensor<B, 2>,
+    targets: &[u32],
+    smoothing: f32,
+    keep: &[usize],
+) -> Result<(f64, Tensor<B, 2>, Vec<f32>), PretrainError> {
+    let [rows, items] = scores.dims();
+    let device = scores.device();
+    let here = indices::<B>(targets.iter().map(|&target| target as i32), &device).unsqueeze_dim::<2>(1);
+    let log_p = log_softmax(scores, 1);
+    let own = log_p.clone().gather(1, here.clone()).sum() * (smoothing - 1.0);
+    let even = log_p.clone().mean_dim(1).sum() * -smoothing;
+    let loss = f64::from((own + even).into_scalar_f32());
+    let p = log_p.exp();
+    let kept = if keep.is_empty() {
+        Vec::new()
+    } else {
+        floats(p.clone().select(0, indices(keep.iter().map(|&row| row as i32), &device)).into_data())?
+    };
+    let target = Tensor::<B, 2>::full([rows, 1], smoothing - 1.0, &device);
+    let gradients = (p - smoothing / items as f32).scatter(1, here, target, IndexingUpdateOp::Add);
+    Ok((loss, gradients, kept))
 }
 
 fn indices<B: Backend>(values: impl Iterator<Item = i32>, device: &B::Device) -> Tensor<B, 1, Int> {
@@ -120,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn the_surrogates_gradient_is_that_of_smoothed_cross_entropy() {
+    fn both_hands_gradients_are_those_of_smoothed_cross_entropy() {
         let device = Default::default();
         let random = |rows, width| Tensor::<B, 2>::random([rows, width], Distribution::Normal(0.0, 1.0), &device);
         let (queries, items) = (random(5, 4).require_grad(), random(9, 4).require_grad());
         let targets = [3u32, 0, 8, 3, 5];
-        for smoothing in [0.0f32, 0.1] {
-            let ours = catalogue_loss(queries.clone(), items.clone(), &targets, smoothing, &[1, 4], true);
-            let gradients = ours.surrogate.backward();
+        for (smoothing, kernels) in [0.0f32, 0.1].into_iter().flat_map(|s| [(s, Kernels::Host), (s, Kernels::Device)]) {
+            let (q, i) = (queries.clone().inner(), items.clone().inner());
+            let ours = catalogue_loss(q, i, &targets, smoothing, &[1, 4], true, kernels).unwrap();
 
             let logp = log_softmax(queries.clone().matmul(items.clone().transpose()), 1);
             let mut weights = vec![smoothing / 9.0; 45];
@@ -139,9 +165,10 @@ mod tests {
             let expected = plain.backward();
 
             assert!((ours.value - plain.inner().into_scalar_f32()).abs() < 1.0e-5);
-            close(queries.grad(&gradients).unwrap(), queries.grad(&expected).unwrap());
-            close(items.grad(&gradients).unwrap(), items.grad(&expected).unwrap());
-            close(ours.probabilities.slice(0..1), logp.exp().inner().slice(1..2));
+            close(ours.by_queries, queries.grad(&expected).unwrap());
+            close(ours.by_items.unwrap(), items.grad(&expected).unwrap());
+            let kept = Tensor::from_data(TensorData::new(ours.probabilities, [2, 9]), &Default::default());
+            close(kept.slice(0..1), logp.exp().inner().slice(1..2));
         }
     }
 }

@@ -4,10 +4,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Violation;
 
+/// What the network learns to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// The next item among all items, and paths that narrow them down: REG4Rec's.
+    #[default]
+    Catalogue,
+    /// The next item's tokens one after another in the codebooks' order, each by a softmax over its codebook: TIGER's
+    /// (Rajput et al. 2023).
+    FixedOrder,
+}
+
 /// Settings of pre-training. Stored with the checkpoint: a resumed run must use the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainConfig {
+    /// What is learnt.
+    pub objective: Objective,
     /// Passes over the training sequences, at most.
     pub epochs: usize,
     /// Target positions of a step, about: sequences of like length are gathered until they hold as many.
@@ -20,6 +34,8 @@ pub struct PretrainConfig {
     pub weight_decay: f32,
     /// Largest norm of one parameter's gradient.
     pub clip: f32,
+    /// Share of the items that a step shows as newcomers, without their own residual and without what only a past tells.
+    pub newcomers: f32,
     /// Mass that the scorer's target shares evenly with all items.
     pub label_smoothing: f32,
     /// Weight of the path loss; 0 leaves the decoder as it began.
@@ -30,8 +46,6 @@ pub struct PretrainConfig {
     pub path_steps: usize,
     /// Candidates that a step's softmax compares at most; more are sampled, and the sampling is corrected for.
     pub path_candidates: usize,
-    /// Whether the path loss also moves the encoder and the scorer, or only what reads paths.
-    pub path_moves_scorer: bool,
     /// Users that validation ranks for, at most.
     pub validation_users: usize,
     /// Epochs without a better validation NDCG@10 after which training stops.
@@ -59,7 +73,11 @@ impl PretrainConfig {
         if !(self.learning_rate > 0.0 && self.learning_rate < 1.0) {
             wrong.push(Violation::new("learning_rate", format!("{}: expected between 0 and 1", self.learning_rate)));
         }
-        for (field, value) in [("warmup", self.warmup), ("label_smoothing", f64::from(self.label_smoothing))] {
+        for (field, value) in [
+            ("warmup", self.warmup),
+            ("label_smoothing", f64::from(self.label_smoothing)),
+            ("newcomers", f64::from(self.newcomers)),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 wrong.push(Violation::new(field, format!("{value}: expected 0 to below 1")));
             }

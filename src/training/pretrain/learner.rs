@@ -7,21 +7,25 @@ use burn::grad_clipping::GradientClippingConfig;
 use burn::module::AutodiffModule;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Bool, Distribution, Int, Tensor, TensorData};
+use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::batches::{Batch, TrainingSet};
-use super::catalogue_loss::catalogue_loss;
+use super::catalogue_loss::{ScalarF32, catalogue_loss};
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::config::PretrainConfig;
+use super::config::{Objective, PretrainConfig};
+use super::fixed_order_loss::fixed_order_loss;
+use super::item_tower::{ItemFeatures, ItemTower};
+use super::kernels::Kernels;
 use super::path_loss::{PathContext, PathTargets, path_loss};
-use super::validation::{HeldOut, ValidationScores, validate};
+use super::validation::{HeldOut, ValidationScores, validate, validate_fixed_order};
 use crate::catalog::Index;
 use crate::domain::HistoryEntry;
-use crate::model::{Network, NetworkConfig, Queries, WeightsError, encoder_batch, flat_codes, save_weights};
+use crate::evaluation::EvaluationError;
+use crate::model::{Network, NetworkConfig, WeightsError, encoder_batch, save_weights};
 
 /// Mean losses of an epoch, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -64,6 +68,10 @@ pub struct Lesson<'a> {
     pub training: &'a TrainingSet,
     /// What to stop by.
     pub held_out: &'a [HeldOut],
+    /// What is known of the items beside their codes.
+    pub features: ItemFeatures<'a>,
+    /// Who sums over the catalogue.
+    pub kernels: Kernels,
     /// Where checkpoints are kept.
     pub directory: &'a Path,
     /// Names the run: a checkpoint of another run is not resumed.
@@ -124,6 +132,9 @@ pub enum PretrainError {
         /// The loss.
         loss: f32,
     },
+    /// Ranking for validation.
+    #[error("validation: {0}")]
+    Validation(#[from] EvaluationError),
     /// The device did not give its numbers back.
     #[error("reading from the device: {0}")]
     Device(String),
@@ -165,7 +176,7 @@ pub fn pretrain<B: AutodiffBackend>(
         (network, optimizer) = Checkpoint::load::<B, _, _>(&path, network, optimizer, device)?;
         (state, best) = (found, weights);
     }
-    let flat = flat_codes(lesson.index.codes(), device);
+    let tower = ItemTower::<B>::new(lesson.network, lesson.index.codes(), lesson.features, lesson.kernels, device);
     let steps_per_epoch = training.batches(config.positions, config.seed, 0).len();
     for epoch in state.reports.len()..config.epochs {
         if !state.reports.is_empty() && epoch > state.best_epoch + config.patience {
@@ -178,12 +189,11 @@ pub fn pretrain<B: AutodiffBackend>(
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (started, mut sums, mut done) = (Instant::now(), Losses::default(), 0);
         for (step, batch) in batches.iter().enumerate() {
-            let (losses, surrogate) = forward(&network, lesson, batch, flat.clone(), &mut random, device)?;
+            let (losses, gradients) = learn(&network, &tower, lesson, batch, &mut random, device)?;
             let total = losses.scorer + losses.begin + losses.steps + losses.category;
             if !total.is_finite() {
                 return Err(PretrainError::Diverged { epoch, step, loss: total });
             }
-            let gradients = GradientsParams::from_grads(surrogate.backward(), &network);
             let rate = config.rate(epoch * steps_per_epoch + step, config.epochs * steps_per_epoch);
             network = optimizer.step(rate, network, gradients);
             sums.add(losses);
@@ -193,7 +203,18 @@ pub fn pretrain<B: AutodiffBackend>(
         }
         let seconds = started.elapsed().as_secs_f64();
         let plain = network.valid();
-        let validation = validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device)?;
+        let plain = match tower.features() {
+            Some(features) => plain.folded(features),
+            None => plain,
+        };
+        let validation = match config.objective {
+            Objective::Catalogue => {
+                validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device)?
+            }
+            Objective::FixedOrder => {
+                validate_fixed_order(&plain, lesson.index.codes(), lesson.held_out, lesson.network, device)?
+            }
+        };
         let better = state
             .reports
             .get(state.best_epoch)
@@ -215,76 +236,94 @@ pub fn pretrain<B: AutodiffBackend>(
     Ok(Pretrained { weights: best, reports: state.reports, best_epoch: state.best_epoch })
 }
 
-/// One pass over one batch: the losses and what to differentiate. `flat` holds the items' flat token numbers.
-fn forward<B: AutodiffBackend>(
+/// One pass over one batch and back: the losses and the gradients of all parameters.
+fn learn<B: AutodiffBackend>(
     network: &Network<B>,
+    tower: &ItemTower<'_, B>,
     lesson: Lesson<'_>,
     batch: &Batch,
-    flat: Tensor<B, 1, Int>,
     random: &mut ChaCha8Rng,
     device: &B::Device,
-) -> Result<(Losses, Tensor<B, 1>), PretrainError> {
-    let (config, codes) = (lesson.config, lesson.index.codes());
+) -> Result<(Losses, GradientsParams), PretrainError> {
+    let config = lesson.config;
     let windows: Vec<&[HistoryEntry]> = batch.windows.iter().map(|&at| lesson.training.window(at)).collect();
     let (rows, length) = (windows.len(), batch.length);
     let inputs: Vec<&[HistoryEntry]> = windows.iter().map(|window| &window[..window.len() - 1]).collect();
     let places = Places::of(&inputs, length, random);
     let targets: Vec<u32> = windows.iter().flat_map(|window| window[1..].iter().map(|event| event.item)).collect();
 
-    let items = network.item_matrix(flat); // [items, width]
-    let encoded = encoder_batch::<B>(&inputs, length, device);
-    let events = items.clone().select(0, encoded.items.clone()); // [rows * length, width]
-    let events = drop_residuals(events, lesson.network, device);
-    let states = network.encode(&encoded, network.item_input(events)); // [rows * length, d]
-    let queries = network.queries(states.clone().select(0, ints(&places.targets, device)));
+    let newcomers = newcomers(lesson.index.len(), config.newcomers, random);
+    let items = tower.vectors(network, &newcomers)?;
+    let encoded = encoder_batch::<B>(&inputs, length, lesson.network.max_history, device);
+    // Only the events' rows enter the graph: what comes back at them is a batch, not a catalogue.
+    let events = items.vectors.clone().select(0, encoded.items.clone().inner()); // [rows * length, d]
+    let events = Tensor::<B, 2>::from_inner(events).require_grad();
+    let states = network.encode(&encoded, events.clone()); // [rows * length, d]
+    if config.objective == Objective::FixedOrder {
+        let loss = fixed_order_loss(network, states, rows, &places.targets, &targets, lesson.index.codes());
+        let losses = Losses { scorer: loss.clone().inner().into_scalar_f32(), ..Losses::default() };
+        let mut found = loss.backward();
+        let by_events = events.grad_remove(&mut found);
+        let mut gradients = GradientsParams::from_grads(found, network);
+        if let Some(by_events) = by_events {
+            let by_vectors = items.vectors.zeros_like();
+            let by_vectors = by_vectors.select_assign(0, encoded.items.inner(), by_events, IndexingUpdateOp::Add);
+            tower.hand_on(network, &items, by_vectors, &mut gradients)?;
+        }
+        return Ok((losses, gradients));
+    }
+    let queries = states.clone().select(0, ints(&places.targets, device)); // [targets, d]
+    // With path loss off, no row's probabilities are wanted.
+    let keep: &[usize] = if config.path_weight > 0.0 { &places.chosen } else { &[] };
     let scorer = catalogue_loss(
-        queries.clone().concatenated(),
-        items.clone(),
+        queries.clone().inner(),
+        items.vectors.clone(),
         &targets,
         config.label_smoothing,
-        &places.chosen,
+        keep,
         true,
-    );
+        lesson.kernels,
+    )?;
     let mut losses = Losses { scorer: scorer.value, ..Losses::default() };
-    if config.path_weight == 0.0 {
-        return Ok((losses, scorer.surrogate));
+    // Its gradient by the queries is the loss's; its value is of no meaning.
+    let mut surrogate = (queries.clone() * Tensor::from_inner(scorer.by_queries)).sum();
+
+    if config.path_weight > 0.0 {
+        let targets = places.chosen.iter().map(|&row| targets[row]).collect();
+        let (steps, candidates) = (config.path_steps, config.path_candidates);
+        let paths = PathTargets::choose(lesson.index, targets, &scorer.probabilities, steps, candidates, random);
+        // Constants: a path loss that moves the encoder takes from the scorer more than it gives.
+        let context = PathContext {
+            queries: queries.inner().select(0, ints(&places.chosen, device)),
+            history: network.history_memory(states.detach(), rows),
+            hidden: places.hidden(rows, length, device),
+            items: items.vectors.clone(),
+            token_sums: items.token_sums.clone(),
+            tokens: network.tokens().inner(),
+            kernels: lesson.kernels,
+        };
+        let path =
+            path_loss(network, context, &paths, lesson.index.codes(), config.path_weight, config.category_weight)?;
+        losses = Losses { begin: path.begin, steps: path.steps, category: path.category, ..losses };
+        surrogate = surrogate + path.surrogate;
     }
 
-    let probabilities = read(scorer.probabilities)?;
-    let chosen_items = places.chosen.iter().map(|&row| targets[row]).collect();
-    let paths = PathTargets::choose(
-        lesson.index,
-        chosen_items,
-        &probabilities,
-        config.path_steps,
-        config.path_candidates,
-        random,
-    );
-    let chosen = ints(&places.chosen, device);
-    let queries =
-        Queries { tokens: queries.tokens.select(0, chosen.clone()), residual: queries.residual.select(0, chosen) };
-    let mut context = PathContext {
-        queries,
-        history: Vec::new(),
-        hidden: places.hidden(rows, length, device),
-        items,
-        tokens: network.tokens(),
-        moves_scorer: config.path_moves_scorer,
-    };
-    let mut states = states;
-    if !config.path_moves_scorer {
-        states = states.detach();
-        context.queries =
-            Queries { tokens: context.queries.tokens.detach(), residual: context.queries.residual.detach() };
-        context.items = context.items.detach();
-        context.tokens = context.tokens.detach();
+    let mut found = surrogate.backward();
+    let by_events = events.grad_remove(&mut found);
+    let mut gradients = GradientsParams::from_grads(found, network);
+    if let (Some(by_items), Some(by_events)) = (scorer.by_items, by_events) {
+        let by_vectors = by_items.select_assign(0, encoded.items.inner(), by_events, IndexingUpdateOp::Add);
+        tower.hand_on(network, &items, by_vectors, &mut gradients)?;
     }
-    context.history = network.history_memory(states, rows);
-    let path = path_loss(network, context, &paths, codes, config.path_weight, config.category_weight);
-    losses.begin = path.begin;
-    losses.steps = path.steps;
-    losses.category = path.category;
-    Ok((losses, scorer.surrogate + path.surrogate))
+    Ok((losses, gradients))
+}
+
+/// The items that a step shows as newcomers.
+fn newcomers(items: usize, share: f32, random: &mut ChaCha8Rng) -> Vec<u32> {
+    if share == 0.0 {
+        return Vec::new();
+    }
+    (0..items as u32).filter(|_| random.random::<f32>() < share).collect()
 }
 
 /// The numbers of a tensor, row after row.
@@ -321,22 +360,6 @@ impl Places {
             self.positions.iter().flat_map(|&position| (0..length).map(move |column| column > position)).collect();
         Tensor::from_data(TensorData::new(hidden, [rows, 1, 1, length]), device)
     }
-}
-
-/// Zeroes whole residuals of input rows, so that codes learn to carry an item alone.
-fn drop_residuals<B: AutodiffBackend>(
-    events: Tensor<B, 2>,
-    config: &NetworkConfig,
-    device: &B::Device,
-) -> Tensor<B, 2> {
-    if config.residual_dropout == 0.0 || config.residual_width == 0 {
-        return events;
-    }
-    let [rows, width] = events.dims();
-    let split = width - config.residual_width;
-    let kept = Tensor::<B, 2>::random([rows, 1], Distribution::Bernoulli(1.0 - config.residual_dropout), device);
-    let tokens = events.clone().slice([0..rows, 0..split]);
-    Tensor::cat(vec![tokens, events.slice([0..rows, split..width]) * kept], 1)
 }
 
 fn ints<B: Backend>(values: &[usize], device: &B::Device) -> Tensor<B, 1, Int> {

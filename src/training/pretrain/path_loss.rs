@@ -10,9 +10,11 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::catalogue_loss::{ScalarF32, catalogue_loss};
+use super::kernels::Kernels;
+use super::learner::PretrainError;
 use crate::catalog::Index;
 use crate::domain::{CodeShape, CodeTable, ItemNumber, Token};
-use crate::model::{KeysValues, Network, Queries};
+use crate::model::{KeysValues, Network};
 
 /// The paths of one step: one per row, all of the same number of tokens.
 #[derive(Debug, Clone)]
@@ -148,21 +150,23 @@ impl Candidates {
     }
 }
 
-/// What [`path_loss`] reads of the encoder's pass; one row per path.
+/// What [`path_loss`] reads of the encoder's pass; one row per path. All of it is constant: paths do not move the scorer.
 #[derive(Debug, Clone)]
 pub struct PathContext<B: AutodiffBackend> {
-    /// The scorer's queries.
-    pub queries: Queries<B>,
+    /// h, `[rows, d]`.
+    pub queries: Tensor<B::InnerBackend, 2>,
     /// Keys and values of the histories, one entry per decoder block.
     pub history: Vec<KeysValues<B>>,
     /// `[rows, 1, 1, events]`, true on events after the path's position and on padding.
     pub hidden: Tensor<B, 4, Bool>,
-    /// The item matrix, `[items, M * code width + residual width]`.
-    pub items: Tensor<B, 2>,
-    /// The token table, `[M * D, code width]`.
-    pub tokens: Tensor<B, 2>,
-    /// Whether the encoder and the scorer learn from paths; if not, all tensors above are constants.
-    pub moves_scorer: bool,
+    /// v of all items, `[items, d]`.
+    pub items: Tensor<B::InnerBackend, 2>,
+    /// The tokens' part of it, `[items, d]`.
+    pub token_sums: Tensor<B::InnerBackend, 2>,
+    /// The token table, `[M * D, d]`.
+    pub tokens: Tensor<B::InnerBackend, 2>,
+    /// Who sums over the catalogue.
+    pub kernels: Kernels,
 }
 
 /// The path loss of one step: the cross-entropy of P(i | h, path) over candidates(path) after every token, and of the
@@ -174,37 +178,36 @@ pub fn path_loss<B: AutodiffBackend>(
     codes: &CodeTable,
     path_weight: f32,
     category_weight: f32,
-) -> PathLoss<B> {
+) -> Result<PathLoss<B>, PretrainError> {
     let shape = codes.shape();
     let paths = targets.items.len();
     let steps = targets.tokens.first().map_or(0, Vec::len);
     let device = context.items.device();
 
+    let tokens = Tensor::<B, 2>::from_inner(context.tokens.clone());
     let mut inputs = vec![network.begin_inputs(paths).unsqueeze_dim::<3>(1)]; // [paths, 1, d]
     for step in 0..steps {
         let chosen: Vec<i32> = targets.tokens.iter().map(|path| shape.flat(path[step]) as i32).collect();
-        let rows = context.tokens.clone().select(0, ints::<B>(chosen, &device));
+        let rows = tokens.clone().select(0, ints::<B>(chosen, &device));
         inputs.push(network.token_inputs(rows, step + 1).unsqueeze_dim::<3>(1));
     }
     let x = Tensor::cat(inputs, 1); // [paths, steps + 1, d]
     let width = x.dims()[2];
     let x = x.reshape([paths * (steps + 1), width]);
     let states = network.decode(x, paths, &mut Vec::new(), &context.history, context.hidden.clone()); // [paths * (steps + 1), d]
-    let refinements = network.refinements(states.clone());
-    let token_width = refinements.dims()[1];
-    let refinements = refinements.reshape([paths, steps + 1, token_width]);
-    let at = |step: usize| refinements.clone().slice([0..paths, step..step + 1]).reshape([paths, token_width]);
+    let refinements = network.refinements(states.clone()).reshape([paths, steps + 1, width]);
+    let at = |step: usize| refinements.clone().slice([0..paths, step..step + 1]).reshape([paths, width]);
 
-    let begin_queries = Tensor::cat(vec![context.queries.tokens.clone() + at(0), context.queries.residual.clone()], 1);
-    let begin = catalogue_loss(begin_queries, context.items.clone(), &targets.items, 0.0, &[], context.moves_scorer);
-    let mut surrogate = begin.surrogate * path_weight;
+    // s_0(i) = <h, v_i> + <g, what the tokens say of i>: one product of rows twice as wide.
+    let queries = Tensor::cat(vec![context.queries.clone(), at(0).inner()], 1);
+    let items = Tensor::cat(vec![context.items.clone(), context.token_sums.clone()], 1);
+    let begin = catalogue_loss(queries, items, &targets.items, 0.0, &[], false, context.kernels)?;
+    let by_refinements = begin.by_queries.slice([0..paths, width..2 * width]);
+    let mut surrogate = (at(0) * Tensor::from_inner(by_refinements)).sum() * path_weight;
 
     let mut sums = (0.0f32, 0.0f32);
     for step in 1..=steps {
-        let queries = context.queries.tokens.clone() + at(step);
-        let table = network.token_scores(queries, context.tokens.clone()); // [M, paths, D]
-        let table = table.swap_dims(0, 1).reshape([paths, shape.tokens()]);
-        if let Some((loss, choices)) = choice_loss(table, &context, targets, codes, step - 1) {
+        if let Some((loss, choices)) = choice_loss(at(step), &context, targets, codes, step - 1) {
             sums = (sums.0 + loss.clone().inner().into_scalar_f32(), sums.1 + choices);
             surrogate = surrogate + loss * (path_weight / paths as f32);
         }
@@ -215,18 +218,18 @@ pub fn path_loss<B: AutodiffBackend>(
         targets.categories.iter().flat_map(|&category| std::iter::repeat_n(category as i32, steps + 1)).collect();
     let category = logits.gather(1, ints::<B>(truth, &device).unsqueeze_dim(1)).mean().neg();
     let category_value = category.clone().inner().into_scalar_f32();
-    PathLoss {
+    Ok(PathLoss {
         begin: begin.value,
         steps: if sums.1 > 0.0 { sums.0 / sums.1 } else { 0.0 },
         category: category_value,
         surrogate: surrogate + category * category_weight,
-    }
+    })
 }
 
 /// Summed cross-entropy of the target among the candidates after token `step`, and in how many rows there was a choice.
 /// Codebooks already used add the same to all candidates of a row, so they need not be left out.
 fn choice_loss<B: AutodiffBackend>(
-    table: Tensor<B, 2>,
+    refinements: Tensor<B, 2>,
     context: &PathContext<B>,
     targets: &PathTargets,
     codes: &CodeTable,
@@ -253,22 +256,19 @@ fn choice_loss<B: AutodiffBackend>(
             );
         }
     }
-    let (count, device) = (rows.len(), table.device());
-    let chosen = ints::<B>(rows.iter().map(|&row| row as i32).collect(), &device);
+    let (count, width, device) = (rows.len(), refinements.dims()[1], refinements.device());
+    let chosen: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let tokens = Tensor::<B, 2>::from_inner(context.tokens.clone()).transpose(); // [d, M * D]
+    let table = refinements.select(0, ints::<B>(chosen.clone(), &device)).matmul(tokens); // [rows, M * D]
     let places: Tensor<B, 2, Int> =
         Tensor::from_data(TensorData::new(places, [count, most * shape.codebooks]), &device);
-    let scores = table.select(0, chosen.clone()).gather(1, places); // [rows, candidates * M]
-    let scores = scores.reshape([count, most, shape.codebooks]).sum_dim(2).reshape([count, most]);
+    let refined = table.gather(1, places).reshape([count, most, shape.codebooks]).sum_dim(2).reshape([count, most]);
 
-    let queries = context.queries.residual.clone().select(0, chosen); // [rows, residual width]
-    let width = queries.dims()[1];
-    let all = context.items.dims()[1];
-    let residuals = context.items.clone().slice([0..context.items.dims()[0], all - width..all]);
-    let residuals = residuals.select(0, ints::<B>(items, &device)).reshape([count, most, width]);
-    let residual_scores = residuals.matmul(queries.unsqueeze_dim::<3>(2)).reshape([count, most]);
-
+    let queries = context.queries.clone().select(0, ints::<B>(chosen, &device).inner()); // [rows, d]
+    let vectors = context.items.clone().select(0, ints::<B>(items, &device).inner()).reshape([count, most, width]);
+    let scores = vectors.matmul(queries.unsqueeze_dim::<3>(2)).reshape([count, most]);
     let bias = Tensor::from_data(TensorData::new(bias, [count, most]), &device);
-    let logits = log_softmax(scores + residual_scores + bias, 1);
+    let logits = log_softmax(refined + Tensor::from_inner(scores + bias), 1);
     Some((logits.slice([0..count, 0..1]).sum().neg(), count as f32))
 }
 
@@ -280,6 +280,7 @@ fn ints<B: AutodiffBackend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1
 #[cfg(test)]
 mod tests {
     use burn::backend::{Autodiff, Flex};
+    use burn::optim::GradientsParams;
     use burn::tensor::Distribution;
     use rand::SeedableRng;
 
@@ -315,8 +316,9 @@ mod tests {
             items: ITEMS,
             categories: 2,
             codes: index.codes().shape(),
-            code_width: 4,
-            residual_width: 2,
+            reads_codes: true,
+            own_residuals: true,
+            feature_width: 0,
             width: 8,
             heads: 2,
             encoder_layers: 1,
@@ -324,31 +326,30 @@ mod tests {
             feed_forward: 16,
             max_history: 8,
             dropout: 0.0,
-            residual_dropout: 0.0,
-            temperature: 0.05,
         };
         (config.init(&Default::default()), config)
     }
 
     /// Two users, one path each, as `learner` builds them.
-    fn context(network: &Network<B>, index: &Index, detached: bool) -> PathContext<B> {
+    fn context(network: &Network<B>, index: &Index) -> PathContext<B> {
         let device = Default::default();
         let entry = |item: u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
         let histories = [vec![entry(1), entry(5)], vec![entry(7)]];
         let slices: Vec<&[HistoryEntry]> = histories.iter().map(Vec::as_slice).collect();
-        let items = network.item_matrix(flat_codes(index.codes(), &device));
-        let batch = encoder_batch::<B>(&slices, 2, &device);
-        let states = network.encode(&batch, network.item_input(items.clone().select(0, batch.items.clone())));
-        let queries = network.queries(states.clone().select(0, ints::<B>(vec![1, 2], &device)));
+        let flat = flat_codes(index.codes(), &device);
+        let items = network.item_vectors(flat.clone());
+        let batch = encoder_batch::<B>(&slices, 2, 8, &device);
+        let states = network.encode(&batch, items.clone().select(0, batch.items.clone()));
+        let queries = states.clone().select(0, ints::<B>(vec![1, 2], &device));
         let hidden = TensorData::new(vec![false, false, false, true], [2, 1, 1, 2]);
-        let keep = |tensor: Tensor<B, 2>| if detached { tensor.detach() } else { tensor };
         PathContext {
-            queries: Queries { tokens: keep(queries.tokens), residual: keep(queries.residual) },
-            history: network.history_memory(keep(states), 2),
+            queries: queries.inner(),
+            history: network.history_memory(states.detach(), 2),
             hidden: Tensor::from_data(hidden, &device),
-            items: keep(items),
-            tokens: keep(network.tokens()),
-            moves_scorer: !detached,
+            items: items.inner(),
+            token_sums: network.token_sums(flat).inner(),
+            tokens: network.tokens().inner(),
+            kernels: Kernels::Host,
         }
     }
 
@@ -361,8 +362,8 @@ mod tests {
     fn fresh_path_heads_cost_what_the_scorer_costs() {
         let index = index();
         let (network, _) = network(&index);
-        let (context, targets) = (context(&network, &index, false), targets(&index));
-        let scores = context.queries.clone().concatenated().matmul(context.items.clone().transpose()).inner();
+        let (context, targets) = (context(&network, &index), targets(&index));
+        let scores = context.queries.clone().matmul(context.items.clone().transpose());
         let scores: Vec<f32> = scores.into_data().into_vec().unwrap();
         let softmax_loss = |row: usize, items: &[ItemNumber], target: ItemNumber| {
             let score = |item: ItemNumber| f64::from(scores[row * ITEMS + item as usize]);
@@ -376,25 +377,21 @@ mod tests {
             .map(|(row, candidates)| softmax_loss(row, &candidates.items, candidates.items[0]))
             .collect();
         let steps = choices.iter().sum::<f64>() / choices.len() as f64;
-        let loss = path_loss(&network, context, &targets, index.codes(), 1.0, 0.2);
+        let loss = path_loss(&network, context, &targets, index.codes(), 1.0, 0.2).unwrap();
         assert!((f64::from(loss.begin) - begin).abs() < 1.0e-4, "{} {begin}", loss.begin);
         assert!((f64::from(loss.steps) - steps).abs() < 1.0e-4, "{} {steps}", loss.steps);
     }
 
     #[test]
-    fn a_detached_path_loss_moves_what_reads_paths_and_nothing_else() {
+    fn the_path_loss_moves_what_reads_paths_and_nothing_else() {
         let index = index();
         let (network, _) = network(&index);
-        let gradients = path_loss(&network, context(&network, &index, true), &targets(&index), index.codes(), 1.0, 0.2)
-            .surrogate
-            .backward();
+        let loss = path_loss(&network, context(&network, &index), &targets(&index), index.codes(), 1.0, 0.2).unwrap();
+        let gradients = loss.surrogate.backward();
         assert!(network.tokens().grad(&gradients).is_none(), "the token table moved");
-        let untouched = network.residuals().grad(&gradients);
-        assert!(untouched.is_none(), "the residuals moved");
-        let moved = path_loss(&network, context(&network, &index, false), &targets(&index), index.codes(), 1.0, 0.2)
-            .surrogate
-            .backward();
-        assert!(network.tokens().grad(&moved).is_some(), "nothing reached the token table");
+        assert!(network.residuals().grad(&gradients).is_none(), "the residuals moved");
+        let heads = GradientsParams::from_grads(gradients, &network);
+        assert!(!heads.is_empty(), "nothing reached the decoder");
     }
 
     #[test]

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::learner::{PretrainError, read};
 use crate::domain::{CodeTable, HistoryEntry};
-use crate::evaluation::Trial;
-use crate::model::{Network, encoder_batch, flat_codes};
+use crate::evaluation::{FixedOrder, Trial, evaluate};
+use crate::model::{Network, NetworkConfig, encoder_batch, flat_codes};
 
 const BATCH: usize = 256;
+
+/// Paths kept by the search over tokens in a fixed order.
+const BEAM: usize = 20;
 
 /// A validation trial.
 pub type HeldOut = Trial;
@@ -32,24 +35,23 @@ pub fn validate<B: Backend>(
     max_history: usize,
     device: &B::Device,
 ) -> Result<ValidationScores, PretrainError> {
-    let matrix = network.item_matrix(flat_codes(codes, device));
-    let inputs = network.item_input(matrix.clone()); // [items, d]
-    let transposed = matrix.transpose();
+    let vectors = network.item_vectors(flat_codes(codes, device)); // [items, d]
+    let transposed = vectors.clone().transpose();
     let mut order: Vec<&Trial> = trials.iter().collect();
     order.sort_by_key(|trial| (trial.history.len(), trial.user)); // like lengths together: less padding
     let mut sums = ValidationScores::default();
     for batch in order.chunks(BATCH) {
         let histories: Vec<&[HistoryEntry]> = batch.iter().map(|trial| trial.history.as_slice()).collect();
         let length = histories.iter().map(|history| history.len()).max().unwrap_or(1).clamp(1, max_history);
-        let encoded = encoder_batch::<B>(&histories, length, device);
-        let states = network.encode(&encoded, inputs.clone().select(0, encoded.items.clone()));
+        let encoded = encoder_batch::<B>(&histories, length, max_history, device);
+        let states = network.encode(&encoded, vectors.clone().select(0, encoded.items.clone()));
         let last: Vec<i32> = histories
             .iter()
             .enumerate()
             .map(|(row, history)| (row * length + history.len().min(length) - 1) as i32)
             .collect();
         let last: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(last, [batch.len()]), device);
-        let scores = network.queries(states.select(0, last)).concatenated().matmul(transposed.clone());
+        let scores = states.select(0, last).matmul(transposed.clone());
         let scores = read(scores)?;
         let items = codes.items();
         let ranks: Vec<Option<usize>> = batch
@@ -64,6 +66,19 @@ pub fn validate<B: Backend>(
     }
     let count = trials.len().max(1) as f64;
     Ok(ValidationScores { recall_at_10: sums.recall_at_10 / count, ndcg_at_10: sums.ndcg_at_10 / count })
+}
+
+/// [`validate`] for a network that writes tokens in a fixed order: ranks by beam search.
+pub fn validate_fixed_order<B: Backend>(
+    network: &Network<B>,
+    codes: &CodeTable,
+    trials: &[HeldOut],
+    config: &NetworkConfig,
+    device: &B::Device,
+) -> Result<ValidationScores, PretrainError> {
+    let mut search = FixedOrder::new(network.clone(), config.clone(), codes, BEAM, device.clone());
+    let scores = evaluate(&mut search, trials, codes.items(), &mut |_| ())?.filtered;
+    Ok(ValidationScores { recall_at_10: scores.recall_at_10, ndcg_at_10: scores.ndcg_at_10 })
 }
 
 /// How many unseen items stand before the target; none when the target had been seen. Ties count against it.
