@@ -3,6 +3,7 @@
 //! Leave-one-out: a ranker sees a user's history and names items, best first; what counts is the place of the one item
 //! that came next. Items are ranked, never codes: items that share a code are different items.
 
+mod content_knn;
 mod fixed_order;
 mod harness;
 mod item_knn;
@@ -13,6 +14,7 @@ mod report;
 mod search;
 mod trial;
 
+pub use content_knn::ContentKnn;
 pub use fixed_order::FixedOrder;
 pub use harness::{EvaluationError, RankError, Ranker, evaluate};
 pub use item_knn::{ItemKnn, ItemKnnConfig};

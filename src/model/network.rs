@@ -131,6 +131,22 @@ impl<B: Backend> Network<B> {
         self
     }
 
+    /// The network with more items: newcomers, whose residuals are W x_i alone. The configuration's `items` must grow by as many.
+    ///
+    /// # Shapes
+    ///
+    /// - features: the newcomers' rows, `[newcomers, features]`, scaled as those of training
+    pub fn with_newcomers(mut self, features: Tensor<B, 2>) -> Self {
+        let [newcomers, _] = features.dims();
+        let width = self.residuals.dims()[1];
+        let given = match &self.feature_head {
+            Some(head) => features.matmul(head.val()),
+            None => Tensor::zeros([newcomers, width], &features.device()),
+        };
+        self.residuals = self.residuals.map(|known| Tensor::cat(vec![known, given], 0));
+        self
+    }
+
     /// Z: the token table, `[M * D, d]`.
     pub fn tokens(&self) -> Tensor<B, 2> {
         self.tokens.val()

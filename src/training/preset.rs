@@ -1,5 +1,6 @@
 //! Named settings of a whole fit, scaled to the catalogue by its size alone.
 
+use anyhow::Context;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,8 @@ impl Preset {
             codes,
             reads_codes: true,
             own_residuals: true,
-            feature_width: 0,
+            // Set to the rows' width once they are made; 0 leaves them out.
+            feature_width: 1,
             width: sizes.width,
             heads: 2,
             encoder_layers: sizes.layers,
@@ -78,6 +80,7 @@ impl Preset {
             positions,
             learning_rate: 2.0e-3,
             warmup: 0.01,
+            decays: true,
             weight_decay: 0.0,
             clip: 1.0,
             newcomers: 0.0,
@@ -94,10 +97,71 @@ impl Preset {
     }
 }
 
+impl FitConfig {
+    /// The settings with each `path=value` of `changes` in its place: a path of field names with dots between, and a JSON
+    /// value (a word without quotes is taken as text).
+    ///
+    /// # Errors
+    /// A change without `=`, a path to no setting, a value that the setting cannot have.
+    pub fn with(self, changes: &[String]) -> anyhow::Result<Self> {
+        let mut all = serde_json::to_value(&self)?;
+        for change in changes {
+            let (path, value) =
+                change.split_once('=').with_context(|| format!("--set {change}: expected PATH=VALUE"))?;
+            let pointer = format!("/{}", path.replace('.', "/"));
+            let place = all.pointer_mut(&pointer).with_context(|| format!("--set {change}: no setting {path}"))?;
+            *place = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        }
+        let config: Self = serde_json::from_value(all).with_context(|| format!("--set {}", changes.join(" ")))?;
+        let wrong: Vec<String> = [config.pretrain.validate(), config.network.validate()]
+            .into_iter()
+            .filter_map(Result::err)
+            .flatten()
+            .map(|wrong| format!("{}: {}", wrong.field, wrong.description))
+            .collect();
+        anyhow::ensure!(wrong.is_empty(), "settings: {}", wrong.join("; "));
+        Ok(config)
+    }
+}
+
 struct Sizes {
     width: usize,
     layers: usize,
     epochs: usize,
     patience: usize,
     dropout: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(changes: &[&str]) -> anyhow::Result<FitConfig> {
+        let changes: Vec<String> = changes.iter().map(|&change| change.to_owned()).collect();
+        Preset::Quick.config(1_000, 9, 20_000, 1).with(&changes)
+    }
+
+    #[test]
+    fn a_setting_is_changed_by_its_path_and_all_others_stay() {
+        let plain = with(&[]).unwrap();
+        let changed = with(&["pretrain.newcomers=0.25", "network.width=64", "pretrain.objective=fixed_order"]).unwrap();
+        assert_eq!((changed.pretrain.newcomers, changed.network.width), (0.25, 64));
+        assert_eq!(changed.pretrain.objective, Objective::FixedOrder);
+        let back = FitConfig { network: plain.network.clone(), pretrain: plain.pretrain.clone(), ..changed };
+        assert_eq!(back, plain);
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_is_refused_by_name() {
+        for (change, told) in [
+            ("network.wdth=3", "no setting network.wdth"),
+            ("network.width", "expected PATH=VALUE"),
+            ("network.heads=3", "heads: 3: expected a divisor of width 128"),
+            ("pretrain.newcomers=2", "newcomers: 2: expected 0 to below 1"),
+            ("pretrain.seed=x", "pretrain.seed=x"),
+        ] {
+            let error = format!("{:#}", with(&[change]).unwrap_err());
+            assert!(error.contains(told), "{change}: {error}");
+        }
+    }
 }

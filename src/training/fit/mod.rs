@@ -2,6 +2,7 @@
 //! goes on from there.
 
 mod calibrate;
+mod prepare;
 mod progress;
 mod publish;
 mod tokens;
@@ -14,16 +15,14 @@ use burn::backend::{Autodiff, Flex};
 use clap::Args;
 use serde_json::json;
 
-use super::classes::Classes;
 use super::dataset::{Dataset, Part, Split};
 use super::preset::Preset;
-use super::pretrain::{HeldOut, ItemFeatures, Kernels, Lesson, PretrainConfig, TrainingSet, pretrain};
+use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use crate::artifact::{Manifest, check_target, verify};
-use crate::catalog::{CatalogItem, Index};
-use crate::domain::{CodeTable, HistoryEntry};
 use crate::evaluation::{Evaluation, Search, baselines, evaluate};
 use crate::model::{NetworkScorer, load_weights};
 
+pub use prepare::Prepared;
 pub use progress::Narrator;
 
 /// `fit`: from a data set to a bundle.
@@ -47,6 +46,9 @@ pub struct FitArgs {
     /// Passes over the data, instead of the preset's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: Option<u16>,
+    /// One setting instead of the preset's, such as `pretrain.newcomers=0.2`; may be given more than once
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
     /// Name of the bundle; the output directory's by default
     #[arg(long)]
     pub name: Option<String>,
@@ -75,26 +77,27 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         dataset.items.len(),
         dataset.interactions()
     ));
-    let counts = training_counts(&dataset, split);
-    let classes = classes(&dataset, &counts);
-    let mut config = args.preset.config(dataset.items.len(), classes.names.len(), targets(split), args.seed);
+    let prepared = Prepared::of(&dataset, split);
+    let mut config =
+        args.preset.config(dataset.items.len(), prepared.categories(), prepared.targets, args.seed).with(&args.set)?;
     if let Some(epochs) = args.epochs {
         config.pretrain.epochs = usize::from(epochs);
     }
+    narrator.stage("features", "content, behaviour, category, brand, price");
+    let table = prepared.features(&config, narrator)?;
+    if config.network.feature_width > 0 {
+        config.network.feature_width = table.width;
+    }
     let run = json!({ "data": dataset.fingerprint, "config": config });
     let work = WorkDirectory::open(&args.out, &run, args.resume)?;
-
-    narrator.stage("features", "content, behaviour, category, brand, price");
-    let table = tokens::item_features(&dataset, split, &config, narrator)?;
-    config.network.feature_width = table.width;
-    let fitted = tokens::tokenize(&table, &config, work.path(), narrator)?;
-    let index = build_index(&dataset, &classes, &counts, fitted.codes.clone())?;
+    let fitted = prepared.tokens(&table, &config, work.path(), narrator)?;
+    config.network.codes = fitted.codes.shape();
+    let index = prepared.index(fitted.codes.clone())?;
 
     narrator.stage("pre-training", &format!("{} epochs at most", config.pretrain.epochs));
     let device = Default::default();
-    let sequences = training_sequences(split);
-    let training = TrainingSet::new(sequences.iter().map(Vec::as_slice), config.network.max_history);
-    let held_out = held_out(split, &config.pretrain);
+    let training = TrainingSet::new(prepared.sequences.iter().map(Vec::as_slice), config.network.max_history);
+    let held_out = prepared.held_out(&config.pretrain);
     let past = tokens::columns_of_the_past(&table);
     let lesson = Lesson {
         network: &config.network,
@@ -133,7 +136,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let parts = publish::Parts {
         name,
         dataset: &dataset,
-        classes: &classes,
+        classes: &prepared.classes,
         config: &config,
         fitted: &fitted,
         pretrained: &pretrained,
@@ -147,61 +150,6 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     verify(&args.out).context("the published bundle does not verify")?;
     work.remove()?;
     Ok(Fit { manifest, evaluation })
-}
-
-/// Events of each item in the training part.
-pub(super) fn training_counts(dataset: &Dataset, split: Split<'_>) -> Vec<u32> {
-    let mut counts = vec![0; dataset.items.len()];
-    for user in 0..split.users() {
-        for event in split.train(user) {
-            counts[event.item as usize] += 1;
-        }
-    }
-    counts
-}
-
-/// Events of the training part that have one before them.
-pub(super) fn targets(split: Split<'_>) -> usize {
-    (0..split.users()).map(|user| split.train(user).len().saturating_sub(1)).sum()
-}
-
-pub(super) fn classes(dataset: &Dataset, counts: &[u32]) -> Classes {
-    let items: Vec<_> = dataset.items.iter().map(|item| &item.item).collect();
-    let trained: Vec<bool> = counts.iter().map(|&count| count > 0).collect();
-    Classes::new(&items, &trained)
-}
-
-/// The index of a data set's items under `codes`; the prior is the smoothed log share of training events.
-pub(super) fn build_index(
-    dataset: &Dataset,
-    classes: &Classes,
-    counts: &[u32],
-    codes: CodeTable,
-) -> anyhow::Result<Index> {
-    let total: f64 = counts.iter().map(|&count| f64::from(count) + 1.0).sum();
-    let items = dataset
-        .items
-        .iter()
-        .zip(&classes.of_item)
-        .zip(counts)
-        .map(|((item, &category), &count)| CatalogItem {
-            item: item.item.clone(),
-            category,
-            prior: ((f64::from(count) + 1.0) / total).ln() as f32,
-        })
-        .collect();
-    Ok(Index::build(items, codes, classes.names.clone(), "fit".to_owned())?)
-}
-
-pub(super) fn training_sequences(split: Split<'_>) -> Vec<Vec<HistoryEntry>> {
-    (0..split.users()).map(|user| split.train(user).iter().map(|event| event.entry()).collect()).collect()
-}
-
-/// The validation trials, evenly thinned to the configured number.
-pub(super) fn held_out(split: Split<'_>, config: &PretrainConfig) -> Vec<HeldOut> {
-    let trials = split.trials(Part::Valid);
-    let every = trials.len().div_ceil(config.validation_users).max(1);
-    trials.into_iter().step_by(every).collect()
 }
 
 /// The name that was given, or the output directory's with what a bundle's name cannot hold replaced by `-`.
@@ -258,8 +206,16 @@ mod tests {
 
     fn name(out: &str) -> String {
         let preset = Preset::Quick;
-        let args =
-            FitArgs { data: "data".into(), out: out.into(), preset, seed: 1, resume: false, epochs: None, name: None };
+        let args = FitArgs {
+            data: "data".into(),
+            out: out.into(),
+            preset,
+            seed: 1,
+            resume: false,
+            epochs: None,
+            set: Vec::new(),
+            name: None,
+        };
         bundle_name(&args).unwrap()
     }
 

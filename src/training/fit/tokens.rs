@@ -9,24 +9,23 @@ use burn::backend::{Autodiff, Flex};
 
 use super::Narrator;
 use crate::domain::CodeTable;
-use crate::tokenizer::{Diagnostics, FeatureTable, Fitted, ItemSource, Modality, Tokenizer, features, fit};
+use crate::tokenizer::{
+    Diagnostics, FeatureConfig, FeatureTable, Fitted, ItemSource, Modality, Tokenizer, TokenizerError, features, fit,
+};
 use crate::training::dataset::{Dataset, DatasetItem, Split};
 use crate::training::preset::FitConfig;
 
 const TOKENIZER: &str = "tokenizer.safetensors";
 const CODES: &str = "codes.json";
 
-/// Feature rows of all items.
-pub(super) fn item_features(
+/// The feature rows of all items. Behaviour is that of the training parts: no target enters it.
+pub(super) fn feature_rows(
     dataset: &Dataset,
     split: Split<'_>,
-    config: &FitConfig,
-    narrator: &mut Narrator,
-) -> anyhow::Result<FeatureTable> {
+    config: &FeatureConfig,
+) -> Result<FeatureTable, TokenizerError> {
     let sources: Vec<ItemSource<'_>> = dataset.items.iter().map(source).collect();
-    let table = features(&sources, &split.train_items(), &config.features)?;
-    narrator.say(&format!("{} features an item", table.width));
-    Ok(table)
+    features(&sources, &split.train_items(), config)
 }
 
 /// The columns of a feature row that only items with a past have: the behaviour block and its mask.

@@ -28,8 +28,10 @@ pub struct PretrainConfig {
     pub positions: usize,
     /// Peak learning rate of AdamW.
     pub learning_rate: f64,
-    /// Share of all steps in which the rate rises to its peak; it then falls along a cosine to a twentieth.
+    /// Share of all steps in which the rate rises to its peak.
     pub warmup: f64,
+    /// Whether it then falls along a cosine to a twentieth, or stays.
+    pub decays: bool,
     /// Decoupled weight decay.
     pub weight_decay: f32,
     /// Largest norm of one parameter's gradient.
@@ -101,6 +103,9 @@ impl PretrainConfig {
         let rising = (self.warmup * steps).max(1.0);
         if step < rising {
             return self.learning_rate * step / rising;
+        }
+        if !self.decays {
+            return self.learning_rate;
         }
         let done = ((step - rising) / (steps - rising).max(1.0)).min(1.0);
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
