@@ -18,10 +18,11 @@ use super::classes::Classes;
 use super::dataset::{Dataset, Part, Split};
 use super::preset::Preset;
 use super::pretrain::{HeldOut, Lesson, PretrainConfig, TrainingSet, pretrain};
+use super::record::{Bench, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
 use crate::catalog::{CatalogItem, Index};
 use crate::domain::{CodeTable, HistoryEntry};
-use crate::evaluation::{Evaluation, Search, baselines, evaluate};
+use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
 use crate::model::{NetworkScorer, load_weights};
 
 pub use progress::Narrator;
@@ -50,6 +51,9 @@ pub struct FitArgs {
     /// Name of the bundle; the output directory's by default
     #[arg(long)]
     pub name: Option<String>,
+    /// Also write a run record, as `report` reads them
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// What a fit came to.
@@ -115,11 +119,12 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let trials = split.trials(Part::Test);
     narrator.stage("evaluation", &format!("{} test users, full catalogue", trials.len()));
     let mut search = Search::new(&mut network, &index, calibration.settings.clone());
-    let scores = evaluate(&mut search, &trials, index.len(), &mut |done| narrator.counted(done, trials.len()))?;
+    let placed =
+        evaluate_with_places(&mut search, &trials, index.len(), &mut |done| narrator.counted(done, trials.len()))?;
     let evaluation = Evaluation {
         users: trials.len(),
         items: index.len(),
-        scores,
+        scores: placed.scores,
         baselines: baselines(&split.train_items(), &trials, index.len())?,
     };
 
@@ -140,6 +145,12 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let manifest = publish::publish(parts, &args.out, &mut network, &index, &held_out)?;
     verify(&args.out).context("the published bundle does not verify")?;
     work.remove()?;
+    if let Some(path) = &args.record {
+        let bench = Bench { dataset: dataset_facts(&args.data, &dataset), trials: &trials, counts: &counts };
+        let mut record = bench.bundle(("reg4rec", HEADLINE), &manifest, index.codes(), &placed)?;
+        record_machine(&mut record);
+        record.write(path)?;
+    }
     Ok(Fit { manifest, evaluation })
 }
 
@@ -247,8 +258,8 @@ mod tests {
 
     fn name(out: &str) -> String {
         let preset = Preset::Quick;
-        let args =
-            FitArgs { data: "data".into(), out: out.into(), preset, seed: 1, resume: false, epochs: None, name: None };
+        let (data, out, seed, resume) = ("data".into(), out.into(), 1, false);
+        let args = FitArgs { data, out, preset, seed, resume, epochs: None, name: None, record: None };
         bundle_name(&args).unwrap()
     }
 
