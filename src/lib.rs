@@ -16,8 +16,8 @@
 //! | [`engine`] | the one thread per device that owns networks |
 //! | [`recommend`] | the online sentence: request, history, batch, engine, items, answer |
 //! | [`server`] | tonic services, health, metrics page, drain |
-//! | [`training`] | data, tokens, pre-training, fit, publish |
-//! | [`evaluation`] | metrics over the full catalogue, and baselines |
+//! | [`training`] | data, tokens, pre-training, fit, publish, report |
+//! | [`evaluation`] | metrics over the full catalogue, baselines, run records |
 //! | [`config`] | one struct of every part's settings; refuses, never warns |
 
 pub mod artifact;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reg4rec::training::{evaluate, fit, generate, import};
+use reg4rec::training::{evaluate, fit, generate, import, report};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +26,8 @@ enum Command {
     Fit(fit::FitArgs),
     /// Metrics of a bundle on a data set, with baselines beside it
     Evaluate(evaluate::EvaluateArgs),
+    /// Run records as a page of tables and charts
+    Report(report::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 writeln!(out, "{found}")?;
             }
         }
+        Command::Report(args) => writeln!(out, "{} runs are shown in {}", report::run(&args)?, args.out.display())?,
     }
     Ok(())
 }

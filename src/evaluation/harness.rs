@@ -65,20 +65,43 @@ pub fn evaluate(
     items: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Scores, EvaluationError> {
+    Ok(evaluate_with_places(ranker, trials, items, progress)?.scores)
+}
+
+/// A ranker's means, and where each trial's target stood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// As [`evaluate`] gives them.
+    pub scores: Scores,
+    /// For each trial the target's place, from 0, among the items the user had not seen; none when it is not in the
+    /// list, which is as long as the longest cutoff.
+    pub places: Vec<Option<usize>>,
+}
+
+/// [`evaluate`], and the places that the filtered means were made of.
+pub fn evaluate_with_places(
+    ranker: &mut dyn Ranker,
+    trials: &[Trial],
+    items: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Placed, EvaluationError> {
     if trials.is_empty() {
         return Err(EvaluationError::NoTrials);
     }
     let mut all = Tally::default();
     let mut filtered = Tally::default();
+    let mut places = Vec::with_capacity(trials.len());
     for batch in trials.chunks(BATCH) {
         let lists = Lists::ask(ranker, batch, items)?;
         for (trial, (open, unseen)) in batch.iter().zip(lists.all.iter().zip(&lists.filtered)) {
             all.add(open.iter().position(|&item| item == trial.target));
-            filtered.add(unseen.iter().position(|&item| item == trial.target));
+            let place = unseen.iter().position(|&item| item == trial.target);
+            filtered.add(place);
+            places.push(place);
         }
         progress(all.users());
     }
-    Ok(Scores { filtered: filtered.mean(), all: all.mean() })
+    Ok(Placed { scores: Scores { filtered: filtered.mean(), all: all.mean() }, places })
 }
 
 /// A ranker's lists for one batch, as long as the longest cutoff.
@@ -220,6 +243,19 @@ mod tests {
         assert_eq!(scores, evaluate(&mut twice, &trials, 50, &mut |_| ()).unwrap());
         assert_eq!((once.calls, twice.calls), (2, 4));
         assert_eq!(done, [256, 300]);
+    }
+
+    #[test]
+    fn the_places_are_those_that_the_filtered_means_are_made_of() {
+        let trials: Vec<Trial> = (0..300).map(|at| trial(&[at % 7, 3], at % 50)).collect();
+        let mut ranker = Fixed { list: (0..50).collect(), strikes_out: true, calls: 0 };
+        let placed = evaluate_with_places(&mut ranker, &trials, 50, &mut |_| ()).unwrap();
+        let mut tally = Tally::default();
+        placed.places.iter().for_each(|&place| tally.add(place));
+        assert_eq!((placed.places.len(), tally.mean()), (300, placed.scores.filtered));
+        assert_eq!(placed.scores, evaluate(&mut ranker, &trials, 50, &mut |_| ()).unwrap());
+        // Target 0 is of the history; before target 7 stand 1, 2, 4, 5 and 6.
+        assert_eq!((placed.places[0], placed.places[7]), (None, Some(5)));
     }
 
     #[test]

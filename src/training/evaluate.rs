@@ -10,10 +10,11 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
+use super::record::{Bench, dataset_facts};
 use crate::artifact::{LoadedBundle, load};
 use crate::decode::{DecodeSettings, Engine};
 use crate::domain::ItemNumber;
-use crate::evaluation::{Evaluation, Question, Search, Trial, baselines, evaluate};
+use crate::evaluation::{Evaluation, HEADLINE, Question, Search, Trial, baselines, evaluate_with_places, event_counts};
 use crate::model::NetworkScorer;
 
 /// `evaluate`: metrics of a bundle on a data set.
@@ -40,6 +41,15 @@ pub struct EvaluateArgs {
     /// Also write each user's first ten items, seen ones filtered and allowed, as JSON lines
     #[arg(long, value_name = "FILE")]
     pub rankings: Option<PathBuf>,
+    /// Also write a run record, as `report` reads them
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// What the record calls the system
+    #[arg(long, value_name = "NAME", default_value = "reg4rec", requires = "record")]
+    pub system: String,
+    /// The comparison that the record belongs to
+    #[arg(long, value_name = "NAME", default_value = HEADLINE, requires = "record")]
+    pub group: String,
 }
 
 /// The held-out events.
@@ -62,6 +72,7 @@ pub enum Ranking {
 
 /// Evaluates; `progress` is told of users done and users in all.
 pub fn run(args: &EvaluateArgs, progress: &mut dyn FnMut(usize, usize)) -> anyhow::Result<Evaluation> {
+    ensure!(args.record.is_none() || args.split == Held::Test, "--record is of test targets: leave --split valid out");
     let bundle = load(&args.bundle)?;
     let dataset = Dataset::read(&args.data)?;
     same_items(&bundle, &dataset)?;
@@ -75,13 +86,24 @@ pub fn run(args: &EvaluateArgs, progress: &mut dyn FnMut(usize, usize)) -> anyho
         Held::Test => Part::Test,
         Held::Valid => Part::Valid,
     });
-    let mut search = Search::new(&mut network, &bundle.index, settings);
+    let mut search = Search::new(&mut network, &bundle.index, settings.clone());
     if let Some(path) = &args.rankings {
         write_rankings(&mut search, &dataset, &trials, path)?;
     }
     let items = bundle.index.len();
-    let scores = evaluate(&mut search, &trials, items, &mut |done| progress(done, trials.len()))?;
-    Ok(Evaluation { users: trials.len(), items, scores, baselines: baselines(&split.train_items(), &trials, items)? })
+    let placed = evaluate_with_places(&mut search, &trials, items, &mut |done| progress(done, trials.len()))?;
+    let sequences = split.train_items();
+    if let Some(path) = &args.record {
+        let counts = event_counts(&sequences, items);
+        let bench = Bench { dataset: dataset_facts(&args.data, &dataset), trials: &trials, counts: &counts };
+        let names = (args.system.as_str(), args.group.as_str());
+        let mut record = bench.bundle(names, &bundle.manifest, bundle.index.codes(), &placed)?;
+        record.settings["decode"] = serde_json::to_value(&settings)?;
+        record.notes = vec![format!("Measured from the bundle {}; time is its fit's.", bundle.manifest.label())];
+        record.write(path)?;
+    }
+    let baselines = baselines(&sequences, &trials, items)?;
+    Ok(Evaluation { users: trials.len(), items, scores: placed.scores, baselines })
 }
 
 /// The bundle's decode settings with the command's own in their places.

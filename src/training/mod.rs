@@ -1,4 +1,4 @@
-//! From events to a bundle: data sets, tokens, pre-training, fit, publish.
+//! From events to a bundle: data sets, tokens, pre-training, fit, publish; run records and the report of them.
 
 pub mod classes;
 pub mod dataset;
@@ -8,3 +8,5 @@ pub mod generate;
 pub mod import;
 pub mod preset;
 pub mod pretrain;
+pub mod record;
+pub mod report;

@@ -100,6 +100,39 @@ fn evaluation_prints_one_json_object_with_baselines() {
     assert_eq!(found["filtered"], manifest(&shop.bundle)["metrics"]["test"]["filtered"]);
 }
 
+#[test]
+fn an_evaluation_can_be_recorded_and_reported() {
+    let shop = shop();
+    let home = tempfile::tempdir().unwrap();
+    let (record, page, tables) =
+        (home.path().join("runs/one.json"), home.path().join("page.html"), home.path().join("tables.md"));
+    run(&[
+        "evaluate",
+        "--bundle",
+        text(&shop.bundle),
+        "--data",
+        text(&shop.data),
+        "--json",
+        "--record",
+        text(&record),
+        "--system",
+        "small",
+        "--group",
+        "sizes",
+    ]);
+    let written: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    assert_eq!(
+        (&written["system"], &written["preset"], &written["trials"]),
+        (&"small".into(), &"quick".into(), &400.into())
+    );
+    assert_eq!(written["test"]["filtered"], manifest(&shop.bundle)["metrics"]["test"]["filtered"]);
+    assert_eq!((written["epochs"].as_array().unwrap().len(), written["tokens"]["items"].as_u64()), (3, Some(160)));
+    let runs = home.path().join("runs");
+    run(&["report", "--runs", text(&runs), "--out", text(&page), "--markdown", text(&tables)]);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("data: sizes"));
+    assert!(std::fs::read_to_string(&tables).unwrap().contains("| small | 1 |"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_ranks_as_the_evaluation_does() {
     let shop = tokio::task::spawn_blocking(shop).await.unwrap();

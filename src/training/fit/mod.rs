@@ -18,8 +18,9 @@ use serde_json::json;
 use super::dataset::{Dataset, Part, Split};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
+use super::record::{Bench, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
-use crate::evaluation::{Evaluation, Search, baselines, evaluate};
+use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
 use crate::model::{NetworkScorer, load_weights};
 
 pub use prepare::Prepared;
@@ -52,6 +53,9 @@ pub struct FitArgs {
     /// Name of the bundle; the output directory's by default
     #[arg(long)]
     pub name: Option<String>,
+    /// Also write a run record, as `report` reads them
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// What a fit came to.
@@ -124,11 +128,12 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let trials = split.trials(Part::Test);
     narrator.stage("evaluation", &format!("{} test users, full catalogue", trials.len()));
     let mut search = Search::new(&mut network, &index, calibration.settings.clone());
-    let scores = evaluate(&mut search, &trials, index.len(), &mut |done| narrator.counted(done, trials.len()))?;
+    let placed =
+        evaluate_with_places(&mut search, &trials, index.len(), &mut |done| narrator.counted(done, trials.len()))?;
     let evaluation = Evaluation {
         users: trials.len(),
         items: index.len(),
-        scores,
+        scores: placed.scores,
         baselines: baselines(&split.train_items(), &trials, index.len())?,
     };
 
@@ -149,6 +154,12 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let manifest = publish::publish(parts, &args.out, &mut network, &index, &held_out)?;
     verify(&args.out).context("the published bundle does not verify")?;
     work.remove()?;
+    if let Some(path) = &args.record {
+        let bench = Bench { dataset: dataset_facts(&args.data, &dataset), trials: &trials, counts: &prepared.counts };
+        let mut record = bench.bundle(("reg4rec", HEADLINE), &manifest, index.codes(), &placed)?;
+        record_machine(&mut record);
+        record.write(path)?;
+    }
     Ok(Fit { manifest, evaluation })
 }
 
@@ -206,16 +217,8 @@ mod tests {
 
     fn name(out: &str) -> String {
         let preset = Preset::Quick;
-        let args = FitArgs {
-            data: "data".into(),
-            out: out.into(),
-            preset,
-            seed: 1,
-            resume: false,
-            epochs: None,
-            set: Vec::new(),
-            name: None,
-        };
+        let (data, out, seed, resume, set) = ("data".into(), out.into(), 1, false, Vec::new());
+        let args = FitArgs { data, out, preset, seed, resume, epochs: None, set, name: None, record: None };
         bundle_name(&args).unwrap()
     }
 
