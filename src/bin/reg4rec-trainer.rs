@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reg4rec::training::{evaluate, fit, generate, import, report};
+use reg4rec::evaluation::RunRecord;
+use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, report};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +27,10 @@ enum Command {
     Fit(fit::FitArgs),
     /// Metrics of a bundle on a data set, with baselines beside it
     Evaluate(evaluate::EvaluateArgs),
+    /// Train and evaluate a rival system: most popular, item-kNN, SASRec, TIGER
+    Baseline(baseline::BaselineArgs),
+    /// Hold items out of training, add them by their features alone, and rank for who took them
+    ColdStart(cold_start::ColdStartArgs),
     /// Run records as a page of tables and charts
     Report(report::ReportArgs),
 }
@@ -59,7 +64,25 @@ fn run(command: Command) -> anyhow::Result<()> {
                 writeln!(out, "{found}")?;
             }
         }
+        Command::Baseline(args) => {
+            let record = baseline::run(&args, &mut fit::Narrator::new())?;
+            writeln!(out, "{}", told(&record))?;
+        }
+        Command::ColdStart(args) => {
+            for record in cold_start::run(&args, &mut fit::Narrator::new())? {
+                writeln!(out, "{}", told(&record))?;
+            }
+        }
         Command::Report(args) => writeln!(out, "{} runs are shown in {}", report::run(&args)?, args.out.display())?,
     }
     Ok(())
+}
+
+/// A record in a line.
+fn told(record: &RunRecord) -> String {
+    let (filtered, all) = (&record.test.filtered, &record.test.all);
+    format!(
+        "{}: {} users; recall@10 {:.4}, ndcg@10 {:.4} seen items filtered; {:.4}, {:.4} allowed",
+        record.system, record.trials, filtered.recall_at_10, filtered.ndcg_at_10, all.recall_at_10, all.ndcg_at_10
+    )
 }

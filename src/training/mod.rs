@@ -1,6 +1,8 @@
 //! From events to a bundle: data sets, tokens, pre-training, fit, publish; run records and the report of them.
 
+pub mod baseline;
 pub mod classes;
+pub mod cold_start;
 pub mod dataset;
 pub mod evaluate;
 pub mod fit;

@@ -25,6 +25,7 @@ use crate::model::{NetworkScorer, load_weights};
 
 pub use prepare::Prepared;
 pub use progress::Narrator;
+pub(crate) use tokens::{columns_of_the_past, source as item_source};
 
 /// `fit`: from a data set to a bundle.
 #[derive(Debug, Clone, Args)]
