@@ -158,3 +158,92 @@ fn padded(row: &[Prefix], width: usize) -> impl Iterator<Item = Prefix> + '_ {
     let filler = Prefix { from: 0, to: 0, score: f32::MIN, parent: 0, entry: 0 };
     row.iter().copied().chain(std::iter::repeat(filler)).take(width)
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::Distribution;
+
+    use super::*;
+    use crate::domain::{CodeShape, EventKind, History};
+
+    const ITEMS: usize = 40;
+
+    fn config() -> NetworkConfig {
+        NetworkConfig {
+            items: ITEMS,
+            categories: 2,
+            codes: CodeShape { codebooks: 3, entries: 5 },
+            reads_codes: true,
+            own_residuals: false,
+            feature_width: 0,
+            width: 8,
+            heads: 2,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            feed_forward: 8,
+            max_history: 6,
+            dropout: 0.0,
+        }
+    }
+
+    /// Codes of which some are shared by two items.
+    fn codes() -> CodeTable {
+        let code = |item: u16| [item % 5, item / 5 % 4, item % 3];
+        let entries = (0..ITEMS as u16).flat_map(|item| code(if item == 39 { 3 } else { item })).collect();
+        CodeTable::new(config().codes, entries).unwrap()
+    }
+
+    fn network() -> Network<Flex> {
+        let mut network = config().init::<Flex>(&Default::default());
+        network.refinement_head.weight =
+            network.refinement_head.weight.map(|x| x.random_like(Distribution::Normal(0.0, 1.0)));
+        network
+    }
+
+    /// ln P of an item's tokens one after another, each decoded from its whole prefix.
+    fn log_p(network: &Network<Flex>, history: &History, codes: &CodeTable, item: ItemNumber) -> f32 {
+        let device = Default::default();
+        let vectors = network.item_vectors(flat_codes(codes, &device));
+        let encoded = encoder_batch::<Flex>(&[history.as_slice()], history.len(), 6, &device);
+        let states = network.encode(&encoded, vectors.select(0, encoded.items.clone()));
+        let memory = network.history_memory(states, 1);
+        let code = codes.code(item);
+        let mut inputs = vec![network.begin_inputs(1)];
+        for (step, &entry) in code.iter().enumerate().take(2) {
+            let row = step as i32 * 5 + i32::from(entry);
+            let row = Tensor::<Flex, 1, Int>::from_data(TensorData::new(vec![row], [1]), &device);
+            inputs.push(network.token_inputs(network.tokens().select(0, row), step + 1));
+        }
+        let hidden = Tensor::<Flex, 4, Bool>::from_data(
+            TensorData::new(vec![false; history.len()], [1, 1, 1, history.len()]),
+            &device,
+        );
+        let states = network.decode(Tensor::cat(inputs, 0), 1, &mut Vec::new(), &memory, hidden);
+        let scores: Vec<f32> = network.token_scores(network.refinements(states)).into_data().into_vec().unwrap();
+        code.iter()
+            .enumerate()
+            .map(|(step, &entry)| {
+                let row = &scores[step * 15 + step * 5..][..5];
+                row[usize::from(entry)] - row.iter().map(|score| score.exp()).sum::<f32>().ln()
+            })
+            .sum()
+    }
+
+    #[test]
+    fn a_beam_as_wide_as_the_catalogue_ranks_all_items_by_the_probability_of_their_tokens() {
+        let (codes, network) = (codes(), network());
+        let entry = |item: u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
+        let histories: [History; 2] = [vec![entry(3), entry(9)], vec![entry(20), entry(1), entry(7)]];
+        let mut search = FixedOrder::new(network.clone(), config(), &codes, ITEMS, Default::default());
+        let questions: Vec<Question<'_>> =
+            histories.iter().map(|history| Question { history, k: ITEMS, exclude: &[5, 6] }).collect();
+        let lists = search.rank(&questions).unwrap();
+        for (history, list) in histories.iter().zip(&lists) {
+            let scores: Vec<f32> = list.iter().map(|&item| log_p(&network, history, &codes, item)).collect();
+            assert_eq!(list.len(), ITEMS - 2);
+            assert!(scores.windows(2).all(|pair| pair[0] >= pair[1] - 1.0e-4), "{scores:?}");
+        }
+        assert_eq!(search.rank(&questions[1..]).unwrap()[0], lists[1]);
+    }
+}

@@ -31,7 +31,7 @@ pub struct Network<B: Backend> {
     steps: Embedding<B>,
     decoder: Vec<DecoderBlock<B>>,
     decoder_norm: RmsNorm<B>,
-    pub(super) refinement_head: Linear<B>,
+    pub(crate) refinement_head: Linear<B>,
     category_head: Linear<B>,
     codebooks: usize,
     reads_codes: bool,

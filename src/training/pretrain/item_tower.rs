@@ -192,3 +192,109 @@ fn add<B: AutodiffBackend>(
     };
     gradients.register::<B::InnerBackend, 2>(parameter.id, gradient);
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::Distribution;
+
+    use super::*;
+    use crate::domain::CodeShape;
+
+    type B = Autodiff<Flex>;
+
+    const ITEMS: usize = 11;
+
+    fn config() -> NetworkConfig {
+        NetworkConfig {
+            items: ITEMS,
+            categories: 2,
+            codes: CodeShape { codebooks: 3, entries: 4 },
+            reads_codes: true,
+            own_residuals: true,
+            feature_width: 5,
+            width: 6,
+            heads: 2,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            feed_forward: 6,
+            max_history: 4,
+            dropout: 0.0,
+        }
+    }
+
+    fn codes() -> CodeTable {
+        let entries = (0..ITEMS as u16 * 3).map(|at| at * 7 % 4).collect();
+        CodeTable::new(config().codes, entries).unwrap()
+    }
+
+    fn rows() -> Vec<f32> {
+        (0..ITEMS * 5).map(|at| (at * 31 % 17) as f32 / 8.0 - 1.0).collect()
+    }
+
+    fn network() -> Network<B> {
+        let mut network = config().init::<B>(&Default::default());
+        network.residuals = network.residuals.map(|x| x.random_like(Distribution::Normal(0.0, 0.5)).detach());
+        network.residuals = network.residuals.map(|x| x.require_grad());
+        network
+    }
+
+    fn close(a: Tensor<Flex, 2>, b: Tensor<Flex, 2>) {
+        assert_eq!(a.dims(), b.dims());
+        let difference: Vec<f32> = (a - b).abs().into_data().into_vec().unwrap();
+        assert!(difference.iter().all(|&by| by < 1.0e-4), "{difference:?}");
+    }
+
+    #[test]
+    fn vectors_and_their_gradients_are_those_of_the_formula_by_either_hand() {
+        let (config, codes, rows, device, network) = (config(), codes(), rows(), Default::default(), network());
+        let past = [1..3, 4..5];
+        let newcomers = [2u32, 7];
+        // The formula on the graph: newcomers have no residual and no columns of the past.
+        let mut seen = rows.clone();
+        let mut known = vec![1.0f32; ITEMS];
+        for &item in &newcomers {
+            known[item as usize] = 0.0;
+            for column in past.iter().cloned().flatten() {
+                seen[item as usize * 5 + column] = 0.0;
+            }
+        }
+        let x = Tensor::<B, 2>::from_data(TensorData::new(seen, [ITEMS, 5]), &device) / 5.0f32.sqrt();
+        let known = Tensor::<B, 2>::from_data(TensorData::new(known, [ITEMS, 1]), &device);
+        let head = network.feature_head.as_ref().unwrap().val();
+        let plain = network.token_sums(flat_codes(&codes, &device)) + x.matmul(head) + network.residuals() * known;
+        let weights = Tensor::<B, 2>::random([ITEMS, 6], Distribution::Normal(0.0, 1.0), &device);
+        let expected = GradientsParams::from_grads((plain.clone() * weights.clone()).sum().backward(), &network);
+
+        for kernels in [Kernels::Host, Kernels::Device] {
+            let features = ItemFeatures { rows: &rows, width: 5, of_the_past: &past };
+            let tower = ItemTower::<B>::new(&config, &codes, features, kernels, &device);
+            let items = tower.vectors(&network, &newcomers).unwrap();
+            close(items.vectors.clone(), plain.clone().inner());
+            close(items.token_sums.clone(), network.token_sums(flat_codes(&codes, &device)).inner());
+            let mut found = GradientsParams::new();
+            tower.hand_on(&network, &items, weights.clone().inner(), &mut found).unwrap();
+            for id in [network.tokens.id, network.residuals.id, network.feature_head.as_ref().unwrap().id] {
+                close(found.get::<Flex, 2>(id).unwrap(), expected.get::<Flex, 2>(id).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_folded_network_needs_no_features_and_a_newcomer_gets_what_its_features_give() {
+        let (config, codes, rows, device, network) = (config(), codes(), rows(), Default::default(), network());
+        let past = [1..3];
+        let features = ItemFeatures { rows: &rows, width: 5, of_the_past: &past };
+        let tower = ItemTower::<B>::new(&config, &codes, features, Kernels::Host, &device);
+        let vectors = tower.vectors(&network, &[]).unwrap().vectors;
+        use burn::module::AutodiffModule;
+        let folded = network.valid().folded(tower.features().unwrap());
+        close(folded.item_vectors(flat_codes(&codes, &device)), vectors);
+
+        let newcomer = Tensor::<Flex, 2>::from_data(TensorData::new(vec![0.5f32; 5], [1, 5]), &device);
+        let given = newcomer.clone().matmul(network.feature_head.as_ref().unwrap().val().inner());
+        let grown = folded.with_newcomers(newcomer);
+        assert_eq!(grown.residuals().dims(), [ITEMS + 1, 6]);
+        close(grown.residuals().slice(ITEMS..ITEMS + 1), given);
+    }
+}
