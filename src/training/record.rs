@@ -171,7 +171,7 @@ mod tests {
         };
         let shape = CodeShape { codebooks: 2, entries: 4 };
         let network = Preset::Quick.config(4, 1, 6, 1).network;
-        let mut manifest = Manifest::new("shop".into(), "1".into(), network, vec!["all".into()]);
+        let mut manifest = Manifest::new("shop", "1", network, vec!["all".into()]);
         manifest.training = json!({"preset": "quick", "seed": 7, "seconds": 12.0, "best_epoch": 0, "epochs": [report]});
         let (trials, counts) = (trials(), [2, 2, 1, 0]);
         let bench = Bench { dataset: facts(), trials: &trials, counts: &counts };
