@@ -10,7 +10,7 @@
 //! | [`catalog`] | items, eligibility, filters, and the token index |
 //! | [`decode`] | CRSS beam search, CORP, early finish, the exact scorer; no tensors |
 //! | [`batch`] | admission, queue, batches by deadline |
-//! | [`tokenizer`] | item features and MPQ: feature vector to code |
+//! | [`tokenizer`] | item features and quantisers (MPQ, RQ-VAE, OPQ): feature vector to code |
 //! | [`model`] | the network: encoder, scorer, path decoder, category head |
 //! | [`artifact`] | the bundle: what serving needs from training, verified |
 //! | [`engine`] | the one thread per device that owns networks |

@@ -8,6 +8,15 @@ use rayon::prelude::*;
 use super::{FeatureTable, Tokenizer, TokenizerError};
 use crate::domain::CodeTable;
 
+/// Where one item may move.
+pub(super) trait Choices: Send + Sync {
+    /// What the cheapest move adds to the squared distance between the item's latents and its entries.
+    fn cheapest_move(&self) -> f32;
+
+    /// The first code, in rising order of cost, that is free.
+    fn first_free(&self, free: &dyn Fn(&[u16]) -> bool) -> Option<Vec<u16>>;
+}
+
 /// Codes after assignment.
 pub(super) struct Assignment {
     /// The codes, none shared by more than `max_collisions` items.
@@ -37,75 +46,84 @@ pub(super) fn assign(
     let mut crowded: Vec<&Vec<usize>> = groups.values().filter(|group| group.len() > max_collisions).collect();
     crowded.sort_unstable();
     let crowded: Vec<usize> = crowded.into_iter().flatten().copied().collect();
-    let tokens = shape.tokens();
-    let distances = tokenizer.distances(features, &crowded);
-    let choices: Vec<Choices> =
-        distances.par_chunks(tokens).map(|distances| Choices::new(distances, shape.entries)).collect();
-
     let mut room: HashMap<Vec<u16>, usize> = groups.iter().map(|(code, group)| (code.clone(), group.len())).collect();
-    let mut leaving = leaving(&crowded, &choices, nearest, max_collisions);
     let mut entries = nearest.entries().to_vec();
-    // The cheapest moves first: they can least afford to find their place taken.
-    leaving.sort_by(|&a, &b| {
-        choices[a].cheapest_move().total_cmp(&choices[b].cheapest_move()).then(crowded[a].cmp(&crowded[b]))
-    });
-    for &at in &leaving {
-        let item = crowded[at];
-        if let Some(code) = choices[at].first_free(|code| room.get(code).is_none_or(|&taken| taken < max_collisions)) {
-            entries[item * shape.codebooks..(item + 1) * shape.codebooks].copy_from_slice(&code);
-            *room.entry(code).or_default() += 1;
+    let moved = tokenizer.with_choices(features, nearest, &crowded, |choices| {
+        let costs: Vec<f32> = choices.par_iter().map(|choices| choices.cheapest_move()).collect();
+        let mut leaving = leaving(&crowded, &costs, nearest, max_collisions);
+        // The cheapest moves first: they can least afford to find their place taken.
+        leaving.sort_by(|&a, &b| costs[a].total_cmp(&costs[b]).then(crowded[a].cmp(&crowded[b])));
+        for &at in &leaving {
+            let free = |code: &[u16]| room.get(code).is_none_or(|&taken| taken < max_collisions);
+            if let Some(code) = choices[at].first_free(&free) {
+                let item = crowded[at];
+                entries[item * shape.codebooks..(item + 1) * shape.codebooks].copy_from_slice(&code);
+                *room.entry(code).or_default() += 1;
+            }
         }
-    }
+        leaving.len()
+    });
     let codes = CodeTable::new(shape, entries).map_err(TokenizerError::Rows)?;
-    Ok(Assignment { codes, moved: leaving.len() })
+    Ok(Assignment { codes, moved })
 }
 
-/// Positions in `crowded` of the items that must leave their group.
-fn leaving(crowded: &[usize], choices: &[Choices], nearest: &CodeTable, max_collisions: usize) -> Vec<usize> {
+/// Positions in `crowded` of the items that must leave their group; `costs` are those of their cheapest moves.
+fn leaving(crowded: &[usize], costs: &[f32], nearest: &CodeTable, max_collisions: usize) -> Vec<usize> {
     let mut by_code: HashMap<&[u16], Vec<usize>> = HashMap::new();
     for (at, &item) in crowded.iter().enumerate() {
         by_code.entry(nearest.code(item as u32)).or_default().push(at);
     }
     let mut leaving = Vec::new();
     for mut group in by_code.into_values() {
-        group.sort_by(|&a, &b| {
-            choices[b].cheapest_move().total_cmp(&choices[a].cheapest_move()).then(crowded[a].cmp(&crowded[b]))
-        });
+        group.sort_by(|&a, &b| costs[b].total_cmp(&costs[a]).then(crowded[a].cmp(&crowded[b])));
         leaving.extend_from_slice(&group[max_collisions..]);
     }
     leaving
 }
 
+/// The choices of items whose codebooks choose independently, from the squared distances of their latents to every entry
+/// (`[items, M, D]`), less what is common to a row and codebook.
+pub(super) fn independent(distances: &[f32], codebooks: usize, entries: usize) -> Vec<Box<dyn Choices>> {
+    let choices = |distances| Box::new(IndependentChoices::new(distances, entries)) as Box<dyn Choices>;
+    distances.par_chunks(codebooks * entries).map(choices).collect()
+}
+
+/// Entries and their squared distances, nearest first, ties to the lower entry.
+pub(super) fn ranked(distances: &[f32]) -> Vec<(f32, u16)> {
+    let mut ranked: Vec<(f32, u16)> = distances.iter().zip(0u16..=u16::MAX).map(|(&d, entry)| (d, entry)).collect();
+    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    ranked
+}
+
 /// One item's entries in every codebook, nearest first, with what each costs beyond the nearest.
-struct Choices {
+struct IndependentChoices {
     /// `[M][D]`
     ranked: Vec<Vec<(f32, u16)>>,
 }
 
-impl Choices {
+impl IndependentChoices {
     fn new(distances: &[f32], entries: usize) -> Self {
         let rank = |distances: &[f32]| {
-            let mut ranked: Vec<(f32, u16)> =
-                distances.iter().zip(0u16..=u16::MAX).map(|(&d, entry)| (d, entry)).collect();
-            ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let mut ranked = ranked(distances);
             let least = ranked[0].0;
             ranked.iter_mut().for_each(|(distance, _)| *distance -= least);
             ranked
         };
         Self { ranked: distances.chunks_exact(entries).map(rank).collect() }
     }
+}
 
+impl Choices for IndependentChoices {
     fn cheapest_move(&self) -> f32 {
         self.ranked.iter().map(|ranked| ranked[1].0).fold(f32::INFINITY, f32::min)
     }
 
-    /// Codes in rising order of cost, until one is free.
-    fn first_free(&self, free: impl Fn(&Vec<u16>) -> bool) -> Option<Vec<u16>> {
+    fn first_free(&self, free: &dyn Fn(&[u16]) -> bool) -> Option<Vec<u16>> {
         let start = Candidate { cost: 0.0, ranks: vec![0; self.ranked.len()], last: 0 };
         let mut heap = BinaryHeap::from([Reverse(start)]);
         while let Some(Reverse(candidate)) = heap.pop() {
-            let code =
-                candidate.ranks.iter().zip(&self.ranked).map(|(&rank, ranked)| ranked[rank as usize].1).collect();
+            let ranks = candidate.ranks.iter().zip(&self.ranked);
+            let code: Vec<u16> = ranks.map(|(&rank, ranked)| ranked[rank as usize].1).collect();
             if free(&code) {
                 return Some(code);
             }

@@ -7,8 +7,21 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::MpqConfig;
-use super::network::nearest;
+use super::nearest::nearest;
+
+/// How the entries are placed and follow.
+pub(super) struct CodebookSettings {
+    /// M, D, L.
+    pub shape: [usize; 3],
+    /// Rounds of k-means that place the entries.
+    pub kmeans_rounds: usize,
+    /// What the moving average keeps at each step.
+    pub decay: f32,
+    /// An entry chosen by less than this share of the mean is dead.
+    pub dead_share: f32,
+    /// Vectors a step.
+    pub batch: usize,
+}
 
 /// The entries of all codebooks on the host, with the moving sums behind them.
 ///
@@ -30,12 +43,26 @@ pub(super) struct CodebookLearning {
 impl CodebookLearning {
     /// Places the entries among `latents` (`[M, rows, L]`) by k-means++ and rounds of k-means.
     pub fn place<B: Backend>(
-        config: &MpqConfig,
+        settings: &CodebookSettings,
         latents: &[f32],
         random: &mut ChaCha8Rng,
         device: &B::Device,
     ) -> CodebookLearning {
-        let shape @ [codebooks, entries, latent] = [config.codebooks, config.entries, config.latent];
+        let [codebooks, _, latent] = settings.shape;
+        let mut learning = Self::spread_out(settings.shape, latents, random);
+        for _ in 0..settings.kmeans_rounds {
+            learning.kmeans_round::<B>(latents, device);
+            learning.place_dead_anew(latents, latents.len() / codebooks / latent, random);
+        }
+        learning.decay = settings.decay;
+        learning.dead_share = settings.dead_share;
+        learning.start_averages(settings.batch.min(latents.len() / codebooks / latent));
+        learning
+    }
+
+    /// Places the entries among `latents` (`[M, rows, L]`) by k-means++, for rounds of k-means to follow.
+    pub fn spread_out(shape: [usize; 3], latents: &[f32], random: &mut ChaCha8Rng) -> CodebookLearning {
+        let [codebooks, entries, latent] = shape;
         let rows = latents.len() / codebooks / latent;
         let starts: Vec<(usize, Vec<f32>)> = (0..codebooks)
             .map(|_| (random.random_range(0..rows), (1..entries).map(|_| random.random::<f32>()).collect()))
@@ -45,7 +72,7 @@ impl CodebookLearning {
             .zip(latents.par_chunks(rows * latent))
             .flat_map_iter(|((first, draws), latents)| spread_out(latents, latent, *first, draws))
             .collect();
-        let mut learning = Self {
+        Self {
             shape,
             decay: 0.0,
             dead_share: 1e-9,
@@ -53,18 +80,33 @@ impl CodebookLearning {
             counts: vec![0.0; codebooks * entries],
             sums: vec![0.0; codebooks * entries * latent],
             chosen: vec![0; codebooks * entries],
-        };
-        for _ in 0..config.kmeans_rounds {
-            let points =
-                Tensor::<B, 3>::from_data(TensorData::new(latents.to_vec(), [codebooks, rows, latent]), device);
-            let centres = Tensor::<B, 3>::from_data(TensorData::new(learning.entries.clone(), shape), device);
-            learning.absorb(latents, &nearest(points, centres));
-            learning.place_dead_anew(latents, rows, random);
         }
-        learning.decay = config.ema_decay;
-        learning.dead_share = config.dead_share;
-        learning.start_averages(config.batch.min(rows));
-        learning
+    }
+
+    /// One round of k-means over `latents` (`[M, rows, L]`): each entry becomes the mean of the vectors nearest to it.
+    /// Says which entry was nearest: `[M, rows]`.
+    pub fn kmeans_round<B: Backend>(&mut self, latents: &[f32], device: &B::Device) -> Vec<u16> {
+        let [codebooks, _, latent] = self.shape;
+        let rows = latents.len() / codebooks / latent;
+        let points = Tensor::<B, 3>::from_data(TensorData::new(latents.to_vec(), [codebooks, rows, latent]), device);
+        let centres = Tensor::<B, 3>::from_data(TensorData::new(self.entries.clone(), self.shape), device);
+        let codes = nearest(points, centres);
+        self.absorb(latents, &codes);
+        codes
+    }
+
+    /// `levels` codebooks, at least one, placed one after the other, as one.
+    pub fn joined(levels: usize, mut place: impl FnMut() -> CodebookLearning) -> CodebookLearning {
+        let mut all = place();
+        for _ in 1..levels {
+            let level = place();
+            all.shape[0] += level.shape[0];
+            all.entries.extend(level.entries);
+            all.counts.extend(level.counts);
+            all.sums.extend(level.sums);
+            all.chosen.extend(level.chosen);
+        }
+        all
     }
 
     /// Counts as of an evenly used codebook, so that the first batches do not throw the entries about.

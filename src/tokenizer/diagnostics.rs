@@ -19,11 +19,13 @@ pub struct Diagnostics {
     pub perplexity: Vec<f32>,
     /// Mean squared error of predicting the mean row: what no code at all costs.
     pub baseline_error: f32,
-    /// Mean squared error of the rows rebuilt from the nearest entries.
+    /// Mean squared error of the rows rebuilt from the nearest entries; divided by the baseline, the share of the rows'
+    /// variance that is left.
     pub reconstruction_error: f32,
     /// The same from the assigned codes.
     pub assigned_error: f32,
-    /// Mean over items and codebook pairs of |cos(e_r, e_s)|.
+    /// Mean over items and codebook pairs of |cos(e_r, e_s)|, for the RQ-VAE of what its levels quantise; 0 for OPQ,
+    /// whose sub-spaces are at right angles, and for random codes.
     pub pairwise_cosine: f32,
     /// Distinct codes among the nearest entries.
     pub distinct_codes: usize,

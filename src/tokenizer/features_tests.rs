@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::fixtures::{self, Shop};
-use super::{FeatureConfig, ItemSource, Modality, TokenizerError, features};
+use super::{FeatureBlock, FeatureConfig, ItemSource, Modality, TokenizerError, features};
 
 #[test]
 fn columns_are_standardised_and_the_mean_variance_is_one() {
@@ -45,6 +45,32 @@ fn a_modality_that_no_item_has_or_that_is_off_is_left_out() {
     let found: Vec<Modality> = table.blocks.iter().map(|block| block.modality).collect();
     assert_eq!(found, [Modality::Content, Modality::Category]);
     assert!(matches!(features(&[ItemSource::default(); 3], &[], &config), Err(TokenizerError::NoFeatures(_))));
+}
+
+#[test]
+fn each_modality_can_be_switched_off_alone_and_takes_its_columns_and_its_mask_with_it() {
+    let shop = Shop::new(40);
+    let whole = features(&shop.sources(), &shop.sequences, &fixtures::config()).unwrap();
+    assert_eq!(whole.blocks.len(), 5);
+    for off in &whole.blocks {
+        let mut config = fixtures::config();
+        let block = match off.modality {
+            Modality::Content => &mut config.content,
+            Modality::Behaviour => &mut config.behaviour,
+            Modality::Category => &mut config.category,
+            Modality::Brand => &mut config.brand,
+            Modality::Price => &mut config.price,
+        };
+        block.enabled = false;
+        let table = features(&shop.sources(), &shop.sequences, &config).unwrap();
+        assert_eq!(table.width, whole.width - off.width - 1, "{:?}", off.modality);
+        let layout = |blocks: &[FeatureBlock]| -> Vec<(Modality, usize)> {
+            let kept = blocks.iter().filter(|block| block.modality != off.modality);
+            kept.map(|block| (block.modality, block.width)).collect()
+        };
+        assert_eq!(table.blocks.len(), 4);
+        assert_eq!(layout(&table.blocks), layout(&whole.blocks));
+    }
 }
 
 #[test]

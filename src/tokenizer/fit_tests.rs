@@ -5,14 +5,15 @@ use burn::backend::{Autodiff, Flex};
 
 use super::fit::{FitProgress, Fitted, fit};
 use super::fixtures::{self, Shop};
-use super::{CodebookUpdate, FeatureTable, MpqConfig, Orthogonality, Tokenizer, features};
+use super::tensors::NamedTensor;
+use super::{CodebookUpdate, FeatureTable, MpqConfig, Orthogonality, Quantiser, Tokenizer, features};
 
 fn table(shop: &Shop) -> FeatureTable {
     features(&shop.sources(), &shop.sequences, &fixtures::config()).unwrap()
 }
 
 fn fitted(table: &FeatureTable, config: &MpqConfig) -> Fitted {
-    fit::<Autodiff<Flex>>(table, config, &Default::default(), &mut |_| ()).unwrap()
+    fit::<Autodiff<Flex>>(table, &Quantiser::Mpq(config.clone()), &Default::default(), &mut |_| ()).unwrap()
 }
 
 #[test]
@@ -22,6 +23,7 @@ fn codes_are_distinct_and_rebuild_rows_better_than_their_mean() {
         fixtures::mpq(),
         MpqConfig { update: CodebookUpdate::Gradient, ..fixtures::mpq() },
         MpqConfig { orthogonality: Orthogonality::Parameters, ..fixtures::mpq() },
+        MpqConfig { gated: false, ..fixtures::mpq() },
     ] {
         let Fitted { codes, diagnostics, .. } = fitted(&table, &config);
         assert_eq!(codes.items(), 200);
@@ -57,6 +59,7 @@ fn twins_get_distinct_codes() {
 fn more_items_than_codes_are_refused() {
     let table = table(&Shop::new(100));
     let config = MpqConfig { codebooks: 2, entries: 4, epochs: 1, ..fixtures::mpq() };
+    let config = Quantiser::Mpq(config);
     let refused = fit::<Autodiff<Flex>>(&table, &config, &Default::default(), &mut |_| ()).unwrap_err();
     assert!(refused.to_string().starts_with("100 items do not fit 16 places"), "{refused}");
 }
@@ -78,6 +81,7 @@ fn a_fit_depends_on_the_seed_and_not_on_the_thread_count() {
 fn progress_tells_every_epoch() {
     let table = table(&Shop::new(60));
     let config = MpqConfig { epochs: 3, warmup_epochs: 2, ..fixtures::mpq() };
+    let config = Quantiser::Mpq(config);
     let mut told: Vec<FitProgress> = Vec::new();
     fit::<Autodiff<Flex>>(&table, &config, &Default::default(), &mut |at| told.push(*at)).unwrap();
     assert_eq!(told.iter().map(|at| at.epoch).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
@@ -86,22 +90,34 @@ fn progress_tells_every_epoch() {
 }
 
 #[test]
-fn a_loaded_tokenizer_equals_the_saved_one() {
-    let mut shop = Shop::new(80);
-    for with_embeddings in [true, false] {
-        if !with_embeddings {
-            shop.embeddings.fill(None);
-        }
-        let table = table(&shop);
-        let tokenizer = fitted(&table, &MpqConfig { epochs: 2, ..fixtures::mpq() }).tokenizer;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("codebooks.safetensors");
-        tokenizer.save(&path).unwrap();
-        let loaded = Tokenizer::load(&path).unwrap();
-        assert_eq!(loaded, tokenizer);
-        assert_eq!(loaded.tokenize(&table).unwrap(), tokenizer.tokenize(&table).unwrap());
-        assert_eq!(loaded.tokenize_items(&shop.sources()[..5]).unwrap().items(), 5);
-    }
+fn without_its_weight_the_orthogonality_loss_changes_nothing_but_is_told() {
+    let table = table(&Shop::new(80));
+    let config = MpqConfig { lambda_orth: 0.0, epochs: 3, ..fixtures::mpq() };
+    let run = |orthogonality: Orthogonality| {
+        let config = Quantiser::Mpq(MpqConfig { orthogonality, ..config.clone() });
+        let mut told = Vec::new();
+        let fitted = fit::<Autodiff<Flex>>(&table, &config, &Default::default(), &mut |at| told.push(at.loss)).unwrap();
+        assert!(told.iter().all(|loss| loss.orthogonality > 0.0), "{told:?}");
+        (fitted.tokenizer.tensors, fitted.codes, fitted.diagnostics)
+    };
+    assert_eq!(run(Orthogonality::Latents), run(Orthogonality::Parameters));
+}
+
+#[test]
+fn without_a_gate_every_expert_weighs_the_same() {
+    let table = table(&Shop::new(60));
+    let config = MpqConfig { epochs: 2, gated: false, ..fixtures::mpq() };
+    let Fitted { tokenizer, codes, .. } = fitted(&table, &config);
+    assert!(tokenizer.tensors.iter().all(|tensor| tensor.name != "gate"));
+    // A gate of zeros is a softmax of equals.
+    let mut gated = tokenizer.clone();
+    gated.quantiser = Quantiser::Mpq(MpqConfig { gated: true, ..config });
+    let gate = Tokenizer::layout(&gated.quantiser, table.width).swap_remove(4);
+    let zeros = vec![0.0; gate.1.iter().product()];
+    gated.tensors.insert(4, NamedTensor { name: gate.0, shape: gate.1, data: zeros });
+    let (left, right) = (tokenizer.reconstruct(&table, &codes).unwrap(), gated.reconstruct(&table, &codes).unwrap());
+    let worst = left.iter().zip(&right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "worst {worst}");
 }
 
 #[test]
@@ -119,7 +135,7 @@ fn a_damaged_file_is_refused_by_tensor_and_reason() {
     assert_eq!(message, "saved tokenizer, tensor gate: number 2 is NaN: expected a finite one");
 
     let mut broken = tokenizer.clone();
-    broken.config.entries = 32;
+    broken.quantiser = Quantiser::Mpq(MpqConfig { entries: 32, epochs: 1, ..fixtures::mpq() });
     let message = refused(&broken.to_bytes().unwrap());
     assert_eq!(message, "saved tokenizer, tensor codebooks: its shape is [3, 16, 8]: expected [3, 32, 8]");
 

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::matrix::gaussian;
-use super::{FeatureConfig, ItemSource, MpqConfig};
+use super::{FeatureConfig, ItemSource, MpqConfig, OpqConfig, Quantiser, RqConfig};
 
 const GROUPS: usize = 6;
 
@@ -77,4 +77,28 @@ pub fn mpq() -> MpqConfig {
         learning_rate: 5e-3,
         ..MpqConfig::default()
     }
+}
+
+pub fn rq() -> RqConfig {
+    RqConfig {
+        levels: 3,
+        entries: 16,
+        latent: 8,
+        hidden: vec![32, 16],
+        epochs: 30,
+        warmup_epochs: 5,
+        batch: 64,
+        learning_rate: 5e-3,
+        ..RqConfig::default()
+    }
+}
+
+pub fn opq() -> OpqConfig {
+    OpqConfig { codebooks: 3, entries: 16, width: 10, ..OpqConfig::default() }
+}
+
+/// One of each kind, of three codebooks of 16 entries.
+pub fn quantisers() -> [Quantiser; 4] {
+    let random = Quantiser::Random { codebooks: 3, entries: 16, seed: 17 };
+    [Quantiser::Mpq(mpq()), Quantiser::Rq(rq()), Quantiser::Opq(opq()), random]
 }

@@ -82,6 +82,17 @@ pub(super) fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32>
     tensor.into_data().iter::<f32>().collect()
 }
 
+/// The mean of rows `[rows, width]`, summed in 64 bits: `[width]`.
+#[cfg(feature = "train")]
+pub(super) fn mean_row(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut sums = vec![0.0f64; width];
+    for row in rows.chunks_exact(width) {
+        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    let count = (rows.len() / width).max(1) as f64;
+    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+}
+
 /// Standard normal numbers by the Box-Muller transform.
 pub(super) fn gaussian(count: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
     let mut numbers = Vec::with_capacity(count + 1);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::assign::Assignment;
 use super::matrix::dot;
-use super::{Diagnostics, FeatureTable, Tokenizer, TokenizerError};
+use super::{Diagnostics, FeatureTable, Quantiser, Tokenizer, TokenizerError};
 use crate::domain::CodeTable;
 
 /// Items whose neighbours are looked up.
@@ -37,7 +37,15 @@ impl Diagnostics {
             baseline_error: baseline_error(features),
             reconstruction_error: mean_square(&features.rows, &tokenizer.reconstruct(features, nearest)?),
             assigned_error: mean_square(&features.rows, &tokenizer.reconstruct(features, codes)?),
-            pairwise_cosine: pairwise_cosine(&tokenizer.latents(features)?, shape.codebooks, tokenizer.config().latent),
+            pairwise_cosine: match tokenizer.quantiser() {
+                Quantiser::Mpq(_) | Quantiser::Rq(_) => {
+                    let latents = tokenizer.latents(features)?;
+                    let latent = latents.len() / (codes.items() * shape.codebooks);
+                    pairwise_cosine(&latents, shape.codebooks, latent)
+                }
+                // Sub-spaces at right angles, and no vectors at all.
+                Quantiser::Opq(_) | Quantiser::Random { .. } => 0.0,
+            },
             distinct_codes,
             assigned_distinct_codes,
             largest_group,

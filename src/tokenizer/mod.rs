@@ -1,7 +1,8 @@
-//! Item features and MPQ: feature vector to code.
+//! Item features and quantisers: feature vector to code.
 //!
 //! [`features`] turns what is known of the items into standardised rows, `fit` (feature `train`) learns a [`Tokenizer`]
-//! from them and gives every item its code, and [`Tokenizer::tokenize`] gives later items theirs.
+//! from them by the chosen [`Quantiser`] and gives every item its code, and [`Tokenizer::tokenize`] gives later items
+//! theirs.
 
 #[cfg(feature = "train")]
 mod assign;
@@ -22,13 +23,20 @@ mod fit;
 mod fit_tests;
 #[cfg(test)]
 mod fixtures;
+#[cfg(feature = "train")]
+mod learning;
 mod matrix;
 #[cfg(feature = "train")]
 mod measure;
-mod mpq_config;
-mod network;
-#[cfg(feature = "train")]
-mod objective;
+mod mpq;
+mod nearest;
+mod opq;
+mod quantiser;
+#[cfg(all(test, feature = "train"))]
+mod quantisers_tests;
+mod random;
+mod ranges;
+mod rq;
 mod saved;
 mod sparse;
 mod svd;
@@ -43,5 +51,8 @@ pub use feature_model::FeatureModel;
 pub use features::{FeatureBlock, FeatureTable, ItemSource, features};
 #[cfg(feature = "train")]
 pub use fit::{FitProgress, Fitted, LossParts, fit};
-pub use mpq_config::{CodebookUpdate, MpqConfig, Orthogonality};
+pub use mpq::config::{CodebookUpdate, MpqConfig, Orthogonality};
+pub use opq::config::OpqConfig;
+pub use quantiser::Quantiser;
+pub use rq::config::RqConfig;
 pub use tokenize::Tokenizer;

@@ -1,4 +1,4 @@
-//! A tokenizer as one safetensors file: the network, the codebooks, and all that builds feature rows.
+//! A tokenizer as one safetensors file: the quantiser with its codebooks, and all that builds feature rows.
 
 use std::path::Path;
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::encoders::{BlockModel, Encoder, HashedTerms};
 use super::matrix::Matrix;
-use super::network::layout;
 use super::tensors::{NamedTensor, TensorFile, to_bytes};
-use super::{FeatureConfig, FeatureModel, Modality, MpqConfig, Tokenizer, TokenizerError};
+use super::{FeatureConfig, FeatureModel, Modality, Quantiser, Tokenizer, TokenizerError};
 
 /// Raised when the meaning of the file changes.
 const FORMAT: u32 = 1;
 
 /// What the header holds beside the tensors.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Settings {
     format: u32,
-    mpq: MpqConfig,
+    /// Its settings under its name.
+    #[serde(flatten)]
+    quantiser: Quantiser,
     features: FeatureConfig,
     blocks: Vec<BlockSettings>,
 }
@@ -71,8 +71,8 @@ impl Tokenizer {
             blocks.push(settings);
             tensors.extend(saved);
         }
-        let settings =
-            Settings { format: FORMAT, mpq: self.config.clone(), features: self.features.config.clone(), blocks };
+        let (quantiser, features) = (self.quantiser.clone(), self.features.config.clone());
+        let settings = Settings { format: FORMAT, quantiser, features, blocks };
         let settings = serde_json::to_string(&settings).map_err(|cause| TokenizerError::Format(cause.to_string()))?;
         to_bytes(&tensors, settings)
     }
@@ -88,18 +88,21 @@ impl Tokenizer {
         if settings.format != FORMAT {
             return Err(TokenizerError::Format(format!("format {}: expected {FORMAT}", settings.format)));
         }
-        settings.mpq.validate().map_err(TokenizerError::Settings)?;
+        settings.quantiser.validate().map_err(TokenizerError::Settings)?;
         settings.features.validate().map_err(TokenizerError::Settings)?;
         if settings.blocks.is_empty() {
             return Err(TokenizerError::Format("blocks: none listed".to_owned()));
         }
         let blocks = settings.blocks.iter().map(|block| load_block(block, &file)).collect::<Result<Vec<_>, _>>()?;
         let features = FeatureModel { config: settings.features, blocks };
-        let tensors: Vec<NamedTensor> = layout(&settings.mpq, features.width())
+        let tensors: Vec<NamedTensor> = Self::layout(&settings.quantiser, features.width())
             .iter()
             .map(|(name, shape)| file.take(name, shape))
             .collect::<Result<_, _>>()?;
-        let tokenizer = Self { config: settings.mpq, features, tensors };
+        if let Some(scale) = tensors.iter().find(|tensor| tensor.name == "scale") {
+            refuse_flat(scale)?;
+        }
+        let tokenizer = Self { quantiser: settings.quantiser, features, tensors };
         let expected =
             tokenizer.tensors.len() + tokenizer.features.blocks.iter().map(|b| save_block(b).1.len()).sum::<usize>();
         if file.len() != expected {
@@ -191,12 +194,16 @@ fn load_block(settings: &BlockSettings, file: &TensorFile) -> Result<BlockModel,
         EncoderKind::Brand => Encoder::Brand(terms()?),
         EncoderKind::Price => Encoder::Price,
     };
-    let deviation = vector("deviation", width)?;
-    if let Some(at) = deviation.iter().position(|value| *value <= 0.0) {
-        let reason = format!("number {at} is {}: expected one above 0", deviation[at]);
-        return Err(TokenizerError::Tensor { name: name("deviation"), reason });
-    }
-    Ok(BlockModel { encoder, mean: vector("mean", width)?, deviation, scale })
+    let deviation = file.take(&name("deviation"), &[width])?;
+    refuse_flat(&deviation)?;
+    Ok(BlockModel { encoder, mean: vector("mean", width)?, deviation: deviation.data, scale })
+}
+
+/// Refuses what is divided by and not above 0.
+fn refuse_flat(tensor: &NamedTensor) -> Result<(), TokenizerError> {
+    let Some(at) = tensor.data.iter().position(|value| *value <= 0.0) else { return Ok(()) };
+    let reason = format!("number {at} is {}: expected one above 0", tensor.data[at]);
+    Err(TokenizerError::Tensor { name: tensor.name.clone(), reason })
 }
 
 fn tensor_name(modality: Modality, part: &str) -> String {

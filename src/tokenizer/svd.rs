@@ -59,6 +59,37 @@ pub(super) fn rotation(width: usize, seed: u64) -> Matrix {
     orthonormal(&Matrix::gaussian(width, width, &mut ChaCha8Rng::seed_from_u64(seed)))
 }
 
+/// The orthogonal R that makes ||from R - to||_F least: U V^T of the decomposition U S V^T of from^T to (Schönemann 1966).
+/// Directions in which the two have nothing in common are paired at random. `[columns, columns]`.
+#[cfg(feature = "train")]
+pub(super) fn procrustes(from: &Matrix, to: &Matrix, seed: u64) -> Matrix {
+    let svd = truncated_svd(&from.transposed_product(to), from.columns, seed);
+    completed(svd.left, seed).product(&completed(svd.right, seed.wrapping_add(1)).transposed())
+}
+
+/// A square matrix of orthonormal and zero columns with orthonormal ones in the zeros' places.
+#[cfg(feature = "train")]
+fn completed(matrix: Matrix, seed: u64) -> Matrix {
+    let width = matrix.columns;
+    let spare = Matrix::gaussian(width, width, &mut ChaCha8Rng::seed_from_u64(seed));
+    let mut both = Matrix::zeros(width, 2 * width);
+    for (row, columns) in both.data.chunks_exact_mut(2 * width).enumerate() {
+        columns[..width].copy_from_slice(matrix.row(row));
+        columns[width..].copy_from_slice(spare.row(row));
+    }
+    // One column a row from here on.
+    let both = orthonormal(&both).transposed();
+    let there = |column: &usize| both.row(*column).iter().any(|&value| value != 0.0);
+    let mut spares = (width..2 * width).filter(there);
+    let mut whole = Matrix::zeros(width, width);
+    for (column, out) in whole.data.chunks_exact_mut(width).enumerate() {
+        let source = if there(&column) { Some(column) } else { spares.next() };
+        // Gram-Schmidt leaves as many spare columns as there are zeros.
+        source.into_iter().for_each(|source| out.copy_from_slice(both.row(source)));
+    }
+    whole.transposed()
+}
+
 fn padded(matrix: Matrix, columns: usize) -> Matrix {
     let mut wide = Matrix::zeros(matrix.rows, columns);
     for row in 0..matrix.rows {
@@ -167,15 +198,34 @@ mod tests {
         assert!(worst < 1e-3, "worst {worst}");
     }
 
-    #[test]
-    fn a_rotation_keeps_lengths() {
-        let turn = rotation(24, 5);
-        let gram = turn.transposed_product(&turn);
-        for row in 0..24 {
-            for column in 0..24 {
+    fn assert_orthogonal(turn: &Matrix) {
+        let gram = turn.transposed_product(turn);
+        for row in 0..turn.columns {
+            for column in 0..turn.columns {
                 let expected = if row == column { 1.0 } else { 0.0 };
                 assert!((gram.row(row)[column] - expected).abs() < 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn a_rotation_keeps_lengths() {
+        assert_orthogonal(&rotation(24, 5));
+    }
+
+    #[cfg(feature = "train")]
+    #[test]
+    fn procrustes_finds_the_rotation_and_stays_orthogonal_where_there_is_none_to_find() {
+        let turn = rotation(6, 3);
+        let mut from = Matrix::gaussian(40, 6, &mut ChaCha8Rng::seed_from_u64(8));
+        let found = procrustes(&from, &from.product(&turn), 1);
+        let worst = found.data.iter().zip(&turn.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "worst {worst}");
+        from.scale_columns(&[1.0, 0.0, 2.0, 0.0, 0.0, 0.5]);
+        let target = from.product(&turn);
+        let found = procrustes(&from, &target, 1);
+        assert_orthogonal(&found);
+        let worst = from.product(&found).data.iter().zip(&target.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3, "worst {worst}");
     }
 }

@@ -1,32 +1,32 @@
 //! A fitted tokenizer: feature rows in, codes out. Needs no automatic differentiation.
 
-use burn::backend::Flex;
-use burn::tensor::{Tensor, TensorData};
-
-use super::matrix::host;
 #[cfg(feature = "train")]
-use super::network::half_distances;
-use super::network::{Mpq, chosen_entries, nearest};
+use super::assign::Choices;
+use super::mpq::codec::MpqCodec;
+use super::opq::codec::OpqCodec;
+use super::quantiser::Codec;
+use super::random::RandomCodec;
+use super::rq::codec::RqCodec;
 use super::tensors::NamedTensor;
-use super::{FeatureModel, FeatureTable, ItemSource, MpqConfig, TokenizerError};
+use super::{FeatureModel, FeatureTable, ItemSource, Quantiser, TokenizerError, mpq, opq, random, rq};
 use crate::domain::{CodeShape, CodeTable};
 
-/// Items that pass through the network at once.
+/// Items that pass through the quantiser at once.
 const CHUNK: usize = 2048;
 
-/// Experts, gate, decoder and codebooks, and the feature model whose rows they read.
+/// A fitted quantiser, and the feature model whose rows it reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tokenizer {
-    pub(super) config: MpqConfig,
+    pub(super) quantiser: Quantiser,
     pub(super) features: FeatureModel,
-    /// In the order of the network's layout.
+    /// In the order of [`Tokenizer::layout`].
     pub(super) tensors: Vec<NamedTensor>,
 }
 
 impl Tokenizer {
-    /// The settings it was fitted with.
-    pub fn config(&self) -> &MpqConfig {
-        &self.config
+    /// Which quantiser, and the settings it was fitted with.
+    pub fn quantiser(&self) -> &Quantiser {
+        &self.quantiser
     }
 
     /// What builds the rows it reads.
@@ -36,28 +36,27 @@ impl Tokenizer {
 
     /// M and D.
     pub fn shape(&self) -> CodeShape {
-        self.config.shape()
+        self.quantiser.shape()
     }
 
-    /// Every codebook entry: `[M, D, latent]`.
+    /// Every codebook entry: `[M, D, latent]`; empty for random codes.
     pub fn codebooks(&self) -> &[f32] {
-        self.tensors.last().map(|tensor| tensor.data.as_slice()).unwrap_or_default()
+        match (&self.quantiser, self.tensors.last()) {
+            (Quantiser::Random { .. }, _) | (_, None) => &[],
+            (_, Some(codebooks)) => &codebooks.data,
+        }
     }
 
-    /// Each row's nearest entry in every codebook. Items may collide: nothing is moved here.
+    /// Each row's nearest entry in every codebook; the RQ-VAE's levels choose one after the other. Items may collide:
+    /// nothing is moved here.
     ///
     /// # Errors
     /// Rows of another layout than the tokenizer was fitted on.
     pub fn tokenize(&self, features: &FeatureTable) -> Result<CodeTable, TokenizerError> {
         self.check(features)?;
-        let network = self.network();
-        let mut entries = Vec::with_capacity(features.items() * self.config.codebooks);
-        for chunk in features.rows.chunks(CHUNK * features.width) {
-            let latents = network.latents(self.rows(chunk));
-            let codes = nearest(latents, network.codebooks.val()); // [M, chunk]
-            let items = chunk.len() / features.width;
-            entries.extend((0..items).flat_map(|item| codes.iter().skip(item).step_by(items).copied()));
-        }
+        let codec = self.codec();
+        let chunks = features.rows.chunks(CHUNK * features.width);
+        let entries = chunks.flat_map(|rows| codec.encode(rows)).collect();
         CodeTable::new(self.shape(), entries).map_err(TokenizerError::Rows)
     }
 
@@ -69,18 +68,18 @@ impl Tokenizer {
         self.tokenize(&self.features.rows(items)?)
     }
 
-    /// The latents of every row: `[items, M, latent]`.
+    /// The vectors that the codebooks quantise: `[items, M, latent]`. MPQ's latents, what the RQ-VAE's levels before left
+    /// over, OPQ's rotated sub-vectors; empty for random codes.
     ///
     /// # Errors
     /// Rows of another layout than the tokenizer was fitted on.
     pub fn latents(&self, features: &FeatureTable) -> Result<Vec<f32>, TokenizerError> {
         self.check(features)?;
-        let network = self.network();
-        let chunks = features.rows.chunks(CHUNK * features.width);
-        Ok(chunks.flat_map(|chunk| host(network.latents(self.rows(chunk)).swap_dims(0, 1))).collect())
+        let codec = self.codec();
+        Ok(features.rows.chunks(CHUNK * features.width).flat_map(|rows| codec.latents(rows)).collect())
     }
 
-    /// x' of every row under these codes: `[items, width]`.
+    /// x' of every row under these codes: `[items, width]`. Under random codes every x' is the mean row.
     ///
     /// # Errors
     /// Rows of another layout than the tokenizer was fitted on, or codes of another shape or number.
@@ -94,42 +93,49 @@ impl Tokenizer {
                 self.shape()
             )));
         }
-        let network = self.network();
-        let MpqConfig { codebooks, entries, latent, .. } = self.config;
-        let mut out = Vec::with_capacity(features.rows.len());
-        let chunks = features.rows.chunks(CHUNK * features.width);
-        for (chunk, codes) in chunks.zip(codes.entries().chunks(CHUNK * codebooks)) {
-            let items = codes.len() / codebooks;
-            let by_codebook: Vec<u16> =
-                (0..codebooks).flat_map(|r| codes.iter().skip(r).step_by(codebooks).copied()).collect();
-            let chosen = chosen_entries(self.codebooks(), [codebooks, entries, latent], &by_codebook);
-            let chosen = Tensor::from_data(TensorData::new(chosen, [codebooks, items, latent]), &Default::default());
-            out.extend(host(network.reconstruct(self.rows(chunk), chosen)));
-        }
-        Ok(out)
+        let codec = self.codec();
+        let rows = features.rows.chunks(CHUNK * features.width);
+        let codes = codes.entries().chunks(CHUNK * self.shape().codebooks);
+        Ok(rows.zip(codes).flat_map(|(rows, codes)| codec.decode(rows, codes)).collect())
     }
 
-    /// Squared distances of some rows' latents to every entry, less what is common to a row and codebook:
-    /// `[rows.len(), M, D]`.
+    /// Passes where each of some items may move to `with`, whose codes before any move are in `nearest`.
     #[cfg(feature = "train")]
-    pub(super) fn distances(&self, features: &FeatureTable, items: &[usize]) -> Vec<f32> {
-        let network = self.network();
-        let mut out = Vec::with_capacity(items.len() * self.shape().tokens());
+    pub(super) fn with_choices<T>(
+        &self,
+        features: &FeatureTable,
+        nearest: &CodeTable,
+        items: &[usize],
+        with: impl FnOnce(Vec<Box<dyn Choices + '_>>) -> T,
+    ) -> T {
+        let codec = self.codec();
+        let mut choices = Vec::with_capacity(items.len());
         for chunk in items.chunks(CHUNK) {
             let rows: Vec<f32> = chunk.iter().flat_map(|&item| features.row(item).iter().copied()).collect();
-            let half = half_distances(network.latents(self.rows(&rows)), network.codebooks.val()); // [M, chunk, D]
-            out.extend(host(half.swap_dims(0, 1)).into_iter().map(|value| 2.0 * value));
+            let codes: Vec<u16> = chunk.iter().flat_map(|&item| nearest.code(item as u32).iter().copied()).collect();
+            choices.extend(codec.choices(&rows, &codes));
         }
-        out
+        with(choices)
     }
 
-    fn network(&self) -> Mpq<Flex> {
-        Mpq::from_tensors(&self.tensors, &Default::default())
+    /// Names and shapes of the quantiser's tensors, for rows of `width` numbers; the codebooks come last.
+    pub(super) fn layout(quantiser: &Quantiser, width: usize) -> Vec<(String, Vec<usize>)> {
+        match quantiser {
+            Quantiser::Mpq(config) => mpq::network::layout(config, width),
+            Quantiser::Rq(config) => rq::network::layout(config, width),
+            Quantiser::Opq(config) => opq::codec::layout(config, width),
+            Quantiser::Random { .. } => random::layout(width),
+        }
     }
 
-    fn rows(&self, rows: &[f32]) -> Tensor<Flex, 2> {
-        let width = self.features.width();
-        Tensor::from_data(TensorData::new(rows.to_vec(), [rows.len() / width, width]), &Default::default())
+    fn codec(&self) -> Box<dyn Codec + '_> {
+        let (tensors, width) = (&self.tensors, self.features.width());
+        match &self.quantiser {
+            Quantiser::Mpq(config) => Box::new(MpqCodec::new(config, tensors, width)),
+            Quantiser::Rq(config) => Box::new(RqCodec::new(config, tensors, width)),
+            Quantiser::Opq(config) => Box::new(OpqCodec::new(config, tensors, width)),
+            Quantiser::Random { seed, .. } => Box::new(RandomCodec::new(self.shape(), *seed, tensors, width)),
+        }
     }
 
     fn check(&self, features: &FeatureTable) -> Result<(), TokenizerError> {

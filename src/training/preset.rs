@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::pretrain::PretrainConfig;
 use crate::domain::CodeShape;
 use crate::model::NetworkConfig;
-use crate::tokenizer::{FeatureConfig, MpqConfig};
+use crate::tokenizer::{FeatureConfig, MpqConfig, Quantiser};
 
 /// How much effort a fit takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ pub enum Preset {
 pub struct FitConfig {
     /// What item features are built from.
     pub features: FeatureConfig,
-    /// How codes are learnt.
-    pub tokenizer: MpqConfig,
+    /// How codes are learnt; the presets take MPQ.
+    pub tokenizer: Quantiser,
     /// The network's sizes.
     pub network: NetworkConfig,
     /// How the network learns.
@@ -56,7 +56,8 @@ impl Preset {
             brand_buckets: items.next_power_of_two().clamp(64, 8192),
             ..FeatureConfig::default()
         };
-        let tokenizer = MpqConfig { codebooks: codes.codebooks, entries, seed, ..MpqConfig::default() };
+        let mpq = MpqConfig { codebooks: codes.codebooks, entries, seed, ..MpqConfig::default() };
+        let tokenizer = Quantiser::Mpq(mpq);
         let network = NetworkConfig {
             items,
             categories,

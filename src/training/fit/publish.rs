@@ -63,10 +63,10 @@ pub(super) fn publish<B: Backend>(
         "best_epoch": parts.pretrained.best_epoch,
         "epochs": parts.pretrained.reports,
     });
-    manifest.tokenizer = TokenizerFacts {
-        config: json!({ "mpq": parts.config.tokenizer, "features": parts.config.features }),
-        diagnostics: to_value(&parts.fitted.diagnostics)?,
-    };
+    // The quantiser's settings stand under its name, the features' beside them.
+    let mut tokenizer = to_value(&parts.config.tokenizer)?;
+    tokenizer["features"] = to_value(&parts.config.features)?;
+    manifest.tokenizer = TokenizerFacts { config: tokenizer, diagnostics: to_value(&parts.fitted.diagnostics)? };
     manifest.decode = to_value(&parts.calibration.settings)?;
     manifest.metrics = json!({ "test": parts.evaluation, "calibration": parts.calibration });
     let golden = golden(network, index, held_out, parts.calibration)?;

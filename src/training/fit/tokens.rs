@@ -8,7 +8,9 @@ use burn::backend::{Autodiff, Flex};
 
 use super::Narrator;
 use crate::domain::CodeTable;
-use crate::tokenizer::{Diagnostics, Fitted, ItemSource, Tokenizer, features, fit};
+use crate::tokenizer::{
+    Diagnostics, FeatureConfig, FeatureTable, Fitted, ItemSource, Tokenizer, TokenizerError, features, fit,
+};
 use crate::training::dataset::{Dataset, DatasetItem, Split};
 use crate::training::preset::FitConfig;
 
@@ -28,9 +30,9 @@ pub(super) fn tokenize(
         return Ok(fitted);
     }
     let shape = config.tokenizer.shape();
-    narrator.stage("tokens", &format!("MPQ, {} codebooks of {}", shape.codebooks, shape.entries));
-    let sources: Vec<ItemSource<'_>> = dataset.items.iter().map(source).collect();
-    let table = features(&sources, &split.train_items(), &config.features)?;
+    let name = config.tokenizer.name();
+    narrator.stage("tokens", &format!("{name}, {} codebooks of {}", shape.codebooks, shape.entries));
+    let table = feature_rows(dataset, split, &config.features)?;
     narrator.say(&format!("{} features an item", table.width));
     let device = Default::default();
     let fitted =
@@ -38,6 +40,12 @@ pub(super) fn tokenize(
     narrator.say(&fitted.diagnostics.to_string());
     save(work, &fitted)?;
     Ok(fitted)
+}
+
+/// The feature rows of all items. Behaviour is that of the training parts: no target enters it.
+fn feature_rows(dataset: &Dataset, split: Split<'_>, config: &FeatureConfig) -> Result<FeatureTable, TokenizerError> {
+    let sources: Vec<ItemSource<'_>> = dataset.items.iter().map(source).collect();
+    features(&sources, &split.train_items(), config)
 }
 
 /// What the tokenizer reads of an item.
@@ -74,4 +82,98 @@ fn saved(work: &Path) -> anyhow::Result<Option<Fitted>> {
     let path = work.join(TOKENIZER);
     let bytes = fs::read(&path).with_context(|| format!("{}", path.display()))?;
     Ok(Some(Fitted { tokenizer: Tokenizer::from_bytes(&bytes)?, codes, diagnostics }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::tokenizer::{Modality, MpqConfig, OpqConfig, Quantiser, RqConfig};
+    use crate::training::dataset::Interaction;
+    use crate::training::generate::generate;
+    use crate::training::preset::Preset;
+
+    const ITEMS: usize = 90;
+
+    /// A small shop, whose users' events `change` may change, given their place in the sequence and its length.
+    fn shop(change: impl Fn(&mut Interaction, usize, usize)) -> Dataset {
+        let Dataset { user_ids, items, mut sequences, .. } = generate(120, ITEMS, 5).unwrap();
+        for sequence in &mut sequences {
+            let length = sequence.len();
+            sequence.iter_mut().enumerate().for_each(|(place, event)| change(event, place, length));
+        }
+        Dataset::new(user_ids, items, sequences).unwrap()
+    }
+
+    fn settings(tokenizer: Quantiser) -> FitConfig {
+        FitConfig { tokenizer, ..Preset::Quick.config(ITEMS, 6, 1_000, 3) }
+    }
+
+    fn rows(dataset: &Dataset) -> FeatureTable {
+        feature_rows(dataset, Split::new(dataset), &settings(Quantiser::default()).features).unwrap()
+    }
+
+    fn tokens(dataset: &Dataset, quantiser: &Quantiser) -> CodeTable {
+        let work = tempfile::tempdir().unwrap();
+        let config = settings(quantiser.clone());
+        tokenize(dataset, Split::new(dataset), &config, work.path(), &mut Narrator::silent()).unwrap().codes
+    }
+
+    fn other_item(event: &mut Interaction) {
+        event.item = (event.item + 31) % ITEMS as u32;
+    }
+
+    #[test]
+    fn the_last_two_events_of_users_change_no_feature_row_and_no_token() {
+        let before = shop(|_, _, _| ());
+        let after = shop(|event, place, length| {
+            if place + 2 >= length {
+                other_item(event);
+            }
+        });
+        assert!(before.sequences.iter().zip(&after.sequences).all(|(before, after)| {
+            let changed = before.iter().zip(after).filter(|(before, after)| before != after).count();
+            changed == 2 && before.len() >= 3
+        }));
+        assert_eq!(rows(&before), rows(&after));
+        let (codebooks, entries, epochs) = (3, 16, 2);
+        let mpq = MpqConfig { codebooks, entries, epochs, warmup_epochs: 1, hidden: 16, ..MpqConfig::default() };
+        let rq = RqConfig { levels: 3, entries, epochs, warmup_epochs: 1, hidden: vec![16], ..RqConfig::default() };
+        let opq = OpqConfig { codebooks, entries, width: 12, rounds: 3, ..OpqConfig::default() };
+        let random = Quantiser::Random { codebooks, entries, seed: 2 };
+        for quantiser in [Quantiser::Mpq(mpq), Quantiser::Rq(rq), Quantiser::Opq(opq), random] {
+            assert_eq!(tokens(&before, &quantiser), tokens(&after, &quantiser), "{}", quantiser.name());
+        }
+    }
+
+    #[test]
+    fn a_training_event_changes_the_behaviour_features_and_no_others() {
+        let (before, after) = (
+            shop(|_, _, _| ()),
+            shop(|event, place, length| {
+                if event.user == 7 && place + 3 == length {
+                    other_item(event);
+                }
+            }),
+        );
+        let (before, after) = (rows(&before), rows(&after));
+        assert_eq!(before.blocks.len(), 5);
+        for block in &before.blocks {
+            let columns = |table: &FeatureTable| -> Vec<Vec<f32>> {
+                (0..ITEMS).map(|item| table.row(item)[block.start..block.start + block.width].to_vec()).collect()
+            };
+            let changed = columns(&before) != columns(&after);
+            assert_eq!(changed, block.modality == Modality::Behaviour, "{:?}", block.modality);
+        }
+    }
+
+    #[test]
+    fn tokens_of_an_earlier_run_are_taken_as_they_are() {
+        let (dataset, work) = (shop(|_, _, _| ()), tempfile::tempdir().unwrap());
+        let config = settings(Quantiser::Random { codebooks: 4, entries: 16, seed: 9 });
+        let first = tokenize(&dataset, Split::new(&dataset), &config, work.path(), &mut Narrator::silent()).unwrap();
+        let again = tokenize(&dataset, Split::new(&dataset), &config, work.path(), &mut Narrator::silent()).unwrap();
+        assert_eq!(first, again);
+    }
 }

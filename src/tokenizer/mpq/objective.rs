@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use rand_chacha::ChaCha8Rng;
 
-use super::MpqConfig;
-use super::matrix::gaussian;
+use super::config::MpqConfig;
 use super::network::{Mpq, layout};
-use super::tensors::NamedTensor;
+use crate::tokenizer::matrix::gaussian;
+use crate::tokenizer::tensors::NamedTensor;
 
 /// Random weights by He's rule; biases and gate start at zero, so that every expert weighs the same.
 pub(super) fn initial(config: &MpqConfig, width: usize, random: &mut ChaCha8Rng) -> Vec<NamedTensor> {
@@ -16,7 +16,7 @@ pub(super) fn initial(config: &MpqConfig, width: usize, random: &mut ChaCha8Rng)
         .map(|(name, shape)| {
             let count = shape.iter().product();
             let inputs = shape[shape.len() - 2] as f32;
-            let spread = match name {
+            let spread = match name.as_str() {
                 "expert_in" | "decoder_in" => (2.0 / inputs).sqrt(),
                 "expert_out" | "decoder_out" => (1.0 / inputs).sqrt(),
                 _ => 0.0,
@@ -26,7 +26,7 @@ pub(super) fn initial(config: &MpqConfig, width: usize, random: &mut ChaCha8Rng)
             } else {
                 vec![0.0; count]
             };
-            NamedTensor { name: name.to_owned(), shape, data }
+            NamedTensor { name, shape, data }
         })
         .collect()
 }
@@ -63,15 +63,15 @@ mod tests {
     use burn::tensor::TensorData;
     use rand::SeedableRng;
 
-    use super::super::matrix::host;
-    use super::super::network::nearest;
     use super::*;
+    use crate::tokenizer::matrix::host;
+    use crate::tokenizer::nearest::nearest;
 
     type Trained = Autodiff<Flex>;
 
     fn network(config: &MpqConfig, width: usize) -> Mpq<Trained> {
         let mut random = ChaCha8Rng::seed_from_u64(4);
-        Mpq::from_tensors(&initial(config, width, &mut random), &Default::default())
+        Mpq::from_tensors(&initial(config, width, &mut random), config.gated, &Default::default())
     }
 
     fn rows(items: usize, width: usize) -> Tensor<Trained, 2> {
@@ -94,7 +94,8 @@ mod tests {
                 assert!(gradient.iter().any(|&value| value.abs() > 1e-6), "{name}, expert {expert}");
             }
         }
-        for (name, weights) in [("gate", &network.gate), ("decoder_in", &network.decoder_in)] {
+        let gate = network.gate.as_ref().expect("it is gated");
+        for (name, weights) in [("gate", gate), ("decoder_in", &network.decoder_in)] {
             let gradient = host(weights.grad(&gradients).expect(name));
             assert!(gradient.iter().any(|&value| value.abs() > 1e-6), "{name}");
         }

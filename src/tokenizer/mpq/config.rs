@@ -1,8 +1,9 @@
-//! Settings of the quantiser and of its fit.
+//! Settings of MPQ and of its fit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{CodeShape, Violation};
+use crate::tokenizer::ranges::within;
 
 /// How codebook entries follow the latents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,9 +41,11 @@ pub struct MpqConfig {
     pub hidden: usize,
     /// Hidden width of the shared decoder.
     pub decoder_hidden: usize,
+    /// Whether the experts are weighed by the gate softmax(W x); otherwise each weighs 1 / M.
+    pub gated: bool,
     /// Weight of the commitment loss.
     pub commitment: f32,
-    /// Weight of the orthogonality loss, lambda_o; 0 turns it off.
+    /// Weight of the orthogonality loss, lambda_o; at 0 it is measured and no gradient comes from it.
     pub lambda_orth: f32,
     /// What the orthogonality loss compares.
     pub orthogonality: Orthogonality,
@@ -83,6 +86,7 @@ impl Default for MpqConfig {
             latent: 32,
             hidden: 128,
             decoder_hidden: 256,
+            gated: true,
             commitment: 0.25,
             lambda_orth: 100.0,
             orthogonality: Orthogonality::Latents,
@@ -109,35 +113,27 @@ impl MpqConfig {
 
     /// Checks every setting and names each one that is out of range.
     pub fn validate(&self) -> Result<(), Vec<Violation>> {
-        let mut wrong = Vec::new();
-        for (name, found, low, high) in [
-            ("codebooks", self.codebooks, 1, 64),
-            ("entries", self.entries, 2, 65_536),
-            ("latent", self.latent, 1, 4096),
-            ("hidden", self.hidden, 1, 16_384),
-            ("decoder_hidden", self.decoder_hidden, 1, 16_384),
-            ("epochs", self.epochs, 1, 100_000),
-            ("warmup_epochs", self.warmup_epochs, 0, 100_000),
-            ("kmeans_rounds", self.kmeans_rounds, 0, 1000),
-            ("batch", self.batch, 1, 1 << 20),
-            ("max_collisions", self.max_collisions, 1, usize::MAX),
-        ] {
-            if !(low..=high).contains(&found) {
-                wrong.push(Violation::new(name, format!("{found}: expected {low} to {high}")));
-            }
-        }
-        for (name, found, low, high) in [
-            ("commitment", f64::from(self.commitment), 0.0, 1e6),
-            ("lambda_orth", f64::from(self.lambda_orth), 0.0, 1e6),
-            ("ema_decay", f64::from(self.ema_decay), 0.0, 0.9999),
-            ("learning_rate", self.learning_rate, 1e-9, 1.0),
-            ("weight_decay", f64::from(self.weight_decay), 0.0, 1.0),
-            ("dead_share", f64::from(self.dead_share), 0.0, 1.0),
-        ] {
-            if !(low..=high).contains(&found) {
-                wrong.push(Violation::new(name, format!("{found}: expected {low} to {high}")));
-            }
-        }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        within(
+            &[
+                ("codebooks", self.codebooks, 1, 64),
+                ("entries", self.entries, 2, 65_536),
+                ("latent", self.latent, 1, 4096),
+                ("hidden", self.hidden, 1, 16_384),
+                ("decoder_hidden", self.decoder_hidden, 1, 16_384),
+                ("epochs", self.epochs, 1, 100_000),
+                ("warmup_epochs", self.warmup_epochs, 0, 100_000),
+                ("kmeans_rounds", self.kmeans_rounds, 0, 1000),
+                ("batch", self.batch, 1, 1 << 20),
+                ("max_collisions", self.max_collisions, 1, usize::MAX),
+            ],
+            &[
+                ("commitment", f64::from(self.commitment), 0.0, 1e6),
+                ("lambda_orth", f64::from(self.lambda_orth), 0.0, 1e6),
+                ("ema_decay", f64::from(self.ema_decay), 0.0, 0.9999),
+                ("learning_rate", self.learning_rate, 1e-9, 1.0),
+                ("weight_decay", f64::from(self.weight_decay), 0.0, 1.0),
+                ("dead_share", f64::from(self.dead_share), 0.0, 1.0),
+            ],
+        )
     }
 }
