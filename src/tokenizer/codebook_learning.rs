@@ -60,8 +60,7 @@ impl CodebookLearning {
         learning
     }
 
-    /// Places the entries among `latents` (`[M, rows, L]`) by k-means++, for rounds of k-means to
-    /// follow.
+    /// Places the entries among `latents` (`[M, rows, L]`) by k-means++, for rounds of k-means to follow.
     pub fn spread_out(shape: [usize; 3], latents: &[f32], random: &mut ChaCha8Rng) -> CodebookLearning {
         let [codebooks, entries, latent] = shape;
         let rows = latents.len() / codebooks / latent;

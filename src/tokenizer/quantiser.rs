@@ -11,7 +11,7 @@ use crate::domain::{CodeShape, Violation};
 /// Which quantiser turns feature rows into codes, and its settings. In JSON or TOML the quantiser's name is the key of
 /// its settings: `{"mpq": {..}}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Quantiser {
     /// Mixture-of-experts parallel quantisation: REG4Rec's.
     Mpq(MpqConfig),

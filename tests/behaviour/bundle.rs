@@ -23,8 +23,9 @@ fn network() -> NetworkConfig {
         items: 300,
         categories: CATEGORIES.len(),
         codes: CodeShape { codebooks: 4, entries: 8 },
-        code_width: 8,
-        residual_width: 4,
+        reads_codes: true,
+        own_residuals: true,
+        feature_width: 0,
         width: 16,
         heads: 2,
         encoder_layers: 1,
@@ -32,8 +33,6 @@ fn network() -> NetworkConfig {
         feed_forward: 32,
         max_history: 20,
         dropout: 0.0,
-        residual_dropout: 0.0,
-        temperature: 0.2,
     }
 }
 

@@ -6,7 +6,9 @@ use burn::tensor::{Tensor, TensorData};
 use super::config::OpqConfig;
 #[cfg(feature = "train")]
 use crate::tokenizer::assign::{Choices, independent};
-use crate::tokenizer::matrix::{Matrix, host};
+use crate::tokenizer::matrix::Matrix;
+#[cfg(feature = "train")]
+use crate::tokenizer::matrix::host;
 #[cfg(feature = "train")]
 use crate::tokenizer::nearest::half_distances;
 use crate::tokenizer::nearest::{by_item, nearest};

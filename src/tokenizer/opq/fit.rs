@@ -99,7 +99,8 @@ impl Components {
     }
 
     fn tensors(&self, config: &OpqConfig, width: usize, rotation: &Matrix, codebooks: &[f32]) -> Vec<NamedTensor> {
-        let data = [&self.mean, &self.directions.data, &self.scale, &rotation.data, codebooks].map(<[f32]>::to_vec);
+        let data =
+            [self.mean.as_slice(), &self.directions.data, &self.scale, &rotation.data, codebooks].map(<[f32]>::to_vec);
         let named = |((name, shape), data)| NamedTensor { name, shape, data };
         layout(config, width).into_iter().zip(data).map(named).collect()
     }

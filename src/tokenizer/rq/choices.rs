@@ -41,8 +41,9 @@ impl<'a> ResidualChoices<'a> {
 
     /// One level's entries by their distance to what is left.
     fn ranked(&self, level: usize, residual: &[f32]) -> Vec<(f32, u16)> {
-        let distance =
-            |entry: &[f32]| entry.iter().zip(residual).map(|(value, left)| (value - left) * (value - left)).sum();
+        let distance = |entry: &[f32]| {
+            entry.iter().zip(residual).map(|(value, left)| (value - left) * (value - left)).sum::<f32>()
+        };
         let distances: Vec<f32> = self.level(level).chunks_exact(residual.len()).map(distance).collect();
         ranked(&distances)
     }

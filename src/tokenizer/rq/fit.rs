@@ -43,7 +43,8 @@ fn initial(config: &RqConfig, width: usize, random: &mut ChaCha8Rng) -> Vec<Name
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let data = if name.ends_with(".weight") {
-            let spread = (if name.ends_with(&last) { 1.0 } else { 2.0 } / shape[0] as f32).sqrt();
+            let gain: f32 = if name.ends_with(&last) { 1.0 } else { 2.0 };
+            let spread = (gain / shape[0] as f32).sqrt();
             gaussian(count, random).into_iter().map(|value| value * spread).collect()
         } else {
             vec![0.0; count]

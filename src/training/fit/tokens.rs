@@ -181,8 +181,8 @@ mod tests {
     fn tokens_of_an_earlier_run_are_taken_as_they_are() {
         let (dataset, work) = (shop(|_, _, _| ()), tempfile::tempdir().unwrap());
         let config = settings(Quantiser::Random { codebooks: 4, entries: 16, seed: 9 });
-        let first = tokenize(&dataset, Split::new(&dataset), &config, work.path(), &mut Narrator::silent()).unwrap();
-        let again = tokenize(&dataset, Split::new(&dataset), &config, work.path(), &mut Narrator::silent()).unwrap();
+        let first = tokenize(&rows(&dataset), &config, work.path(), &mut Narrator::silent()).unwrap();
+        let again = tokenize(&rows(&dataset), &config, work.path(), &mut Narrator::silent()).unwrap();
         assert_eq!(first, again);
     }
 }
