@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{CodeShape, EventKind, History};
+    use crate::model::{load_weights, save_weights};
 
     const ITEMS: usize = 40;
 
@@ -198,7 +199,8 @@ mod tests {
         let mut network = config().init::<Flex>(&Default::default());
         network.refinement_head.weight =
             network.refinement_head.weight.map(|x| x.random_like(Distribution::Normal(0.0, 1.0)));
-        network
+        // Fresh parameters are drawn when first read, so that copies would differ.
+        load_weights(&config(), save_weights(&network).unwrap(), &Default::default()).unwrap()
     }
 
     /// ln P of an item's tokens one after another, each decoded from its whole prefix.

@@ -417,7 +417,7 @@ pub(crate) mod tests {
             .map(|item| {
                 let tokens: f32 =
                     codes.code(item).iter().enumerate().map(|(r, &j)| query.token_scores[r * 8 + usize::from(j)]).sum();
-                let row = row_of(residuals.rows, 4, item as usize);
+                let row = row_of(residuals.rows, residuals.width, item as usize);
                 tokens + row.iter().zip(&query.residual).map(|(e, u)| e * u).sum::<f32>()
             })
             .collect();

@@ -46,7 +46,7 @@ impl Preset {
         let codes = CodeShape { codebooks: 8, entries };
         let sizes = match self {
             Preset::Quick => Sizes { width: 128, layers: 2, epochs: 12, patience: 3, dropout: 0.4 },
-            Preset::Standard => Sizes { width: 128, layers: 2, epochs: 40, patience: 8, dropout: 0.5 },
+            Preset::Standard => Sizes { width: 128, layers: 2, epochs: 20, patience: 6, dropout: 0.5 },
             Preset::Large => Sizes { width: 256, layers: 4, epochs: 80, patience: 10, dropout: 0.5 },
         };
         let features = FeatureConfig {
@@ -84,7 +84,7 @@ impl Preset {
             decays: true,
             weight_decay: 0.0,
             clip: 1.0,
-            newcomers: 0.0,
+            newcomers: 0.1,
             label_smoothing: 0.0,
             path_weight: 1.0,
             category_weight: 0.2,
