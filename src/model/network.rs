@@ -71,7 +71,9 @@ impl NetworkConfig {
         let described = self.reads_codes || self.feature_width > 0;
         let residuals = if described { Initializer::Zeros } else { spread(1.0) };
         Network {
-            tokens: spread(1.0 / codes.codebooks as f64).init([codes.tokens(), width], device),
+            // Zero where items are not read by their codes: then a token adds nothing to any score.
+            tokens: if self.reads_codes { spread(1.0 / codes.codebooks as f64) } else { Initializer::Zeros }
+                .init([codes.tokens(), width], device),
             residuals: residuals.init([self.items, width], device),
             feature_head: (self.feature_width > 0).then(|| spread(1.0).init([self.feature_width, width], device)),
             kinds: table(EventKind::ALL.len()),

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
-use super::record::{Bench, dataset_facts};
+use super::record::{Bench, category_calibration, dataset_facts};
 use crate::artifact::{LoadedBundle, load};
 use crate::decode::{DecodeSettings, Engine};
 use crate::domain::ItemNumber;
@@ -98,6 +98,7 @@ pub fn run(args: &EvaluateArgs, progress: &mut dyn FnMut(usize, usize)) -> anyho
         let bench = Bench { dataset: dataset_facts(&args.data, &dataset), trials: &trials, counts: &counts };
         let names = (args.system.as_str(), args.group.as_str());
         let mut record = bench.bundle(names, &bundle.manifest, bundle.index.codes(), &placed)?;
+        record.calibration = Some(category_calibration(&mut network, &bundle.index, &trials)?);
         record.settings["decode"] = serde_json::to_value(&settings)?;
         record.notes = vec![format!("Measured from the bundle {}; time is its fit's.", bundle.manifest.label())];
         record.write(path)?;

@@ -4,17 +4,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
+use burn::tensor::backend::Backend;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::dataset::Dataset;
 use super::pretrain::EpochReport;
 use crate::artifact::Manifest;
-use crate::domain::CodeTable;
+use crate::catalog::Index;
+use crate::decode::{Advance, PathModel};
+use crate::domain::{CodeTable, History};
 use crate::evaluation::{
-    DatasetFacts, EpochPoint, EvaluationError, Machine, Placed, Ranker, RunLabel, RunRecord, Slices, TokenUse, Trial,
-    evaluate_with_places, peak_memory_bytes,
+    CategoryCalibration, DatasetFacts, EpochPoint, EvaluationError, Machine, Placed, Ranker, RunLabel, RunRecord,
+    Slices, TokenUse, Trial, evaluate_with_places, peak_memory_bytes,
 };
+use crate::model::NetworkScorer;
 use crate::tokenizer::Diagnostics;
 
 /// The test targets of a data set, and what cutting them into slices takes: the same for every system.
@@ -82,6 +86,27 @@ impl Bench<'_> {
         });
         Ok(record)
     }
+}
+
+/// How well the category head knows its own mind: what it believes before the first token, held against the categories of
+/// the trials' targets.
+pub fn category_calibration<B: Backend>(
+    network: &mut NetworkScorer<B>,
+    index: &Index,
+    trials: &[Trial],
+) -> anyhow::Result<CategoryCalibration> {
+    let mut pairs = Vec::with_capacity(trials.len());
+    for batch in trials.chunks(256) {
+        let histories: Vec<&History> = batch.iter().map(|trial| &trial.history).collect();
+        network.encode(&histories)?;
+        let begin: Vec<Advance> = (0..batch.len()).map(|request| Advance { request, extends: None }).collect();
+        for (trial, state) in batch.iter().zip(network.advance(&begin)?) {
+            let beliefs = state.beliefs.iter().copied().zip(0u32..);
+            let (belief, category) = beliefs.fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
+            pairs.push((belief, index.item(trial.target).category == category));
+        }
+    }
+    CategoryCalibration::of(&pairs).map_err(|wrong| anyhow::anyhow!("category calibration: {wrong}"))
 }
 
 /// What a data set is called by its directory, and its size.

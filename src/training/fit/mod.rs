@@ -18,7 +18,7 @@ use serde_json::json;
 use super::dataset::{Dataset, Part, Split};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
-use super::record::{Bench, dataset_facts, record_machine};
+use super::record::{Bench, category_calibration, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
 use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
 use crate::model::{NetworkScorer, load_weights};
@@ -57,6 +57,12 @@ pub struct FitArgs {
     /// Also write a run record, as `report` reads them
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// What the record calls the system
+    #[arg(long, value_name = "NAME", default_value = "reg4rec", requires = "record")]
+    pub system: String,
+    /// The comparison that the record belongs to
+    #[arg(long, value_name = "NAME", default_value = HEADLINE, requires = "record")]
+    pub group: String,
 }
 
 /// What a fit came to.
@@ -157,7 +163,9 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     work.remove()?;
     if let Some(path) = &args.record {
         let bench = Bench { dataset: dataset_facts(&args.data, &dataset), trials: &trials, counts: &prepared.counts };
-        let mut record = bench.bundle(("reg4rec", HEADLINE), &manifest, index.codes(), &placed)?;
+        let names = (args.system.as_str(), args.group.as_str());
+        let mut record = bench.bundle(names, &manifest, index.codes(), &placed)?;
+        record.calibration = Some(category_calibration(&mut network, &index, &trials)?);
         record_machine(&mut record);
         record.write(path)?;
     }
@@ -218,8 +226,19 @@ mod tests {
 
     fn name(out: &str) -> String {
         let preset = Preset::Quick;
-        let (data, out, seed, resume, set) = ("data".into(), out.into(), 1, false, Vec::new());
-        let args = FitArgs { data, out, preset, seed, resume, epochs: None, set, name: None, record: None };
+        let args = FitArgs {
+            data: "data".into(),
+            out: out.into(),
+            preset,
+            seed: 1,
+            resume: false,
+            epochs: None,
+            set: Vec::new(),
+            name: None,
+            record: None,
+            system: "reg4rec".into(),
+            group: HEADLINE.into(),
+        };
         bundle_name(&args).unwrap()
     }
 
