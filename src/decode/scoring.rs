@@ -5,9 +5,9 @@ use crate::domain::{CodeShape, History, Token};
 /// The scorer's view of one user: s(i) = sum over r of `token_scores[r, code_r(i)]` + <`residual`, e_i>.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemQuery {
-    /// `[M, D]` in one slice: <f_r(h), Z_r,j> / tau_r.
+    /// `[M, D]` in one slice: <h, Z_r,j>.
     pub token_scores: Vec<f32>,
-    /// u(h): `[width]`, as wide as the residual table's rows.
+    /// h: `[width]`, as wide as the residual table's rows.
     pub residual: Vec<f32>,
 }
 
@@ -23,7 +23,7 @@ pub struct Advance {
 /// What the decoder says of a path of t tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PathState {
-    /// `[M, D]` in one slice: <g_r(d_t), Z_r,j>, added to the scorer's for codebooks not yet used.
+    /// `[M, D]` in one slice: <g(d_t), Z_r,j>, added to the scorer's for codebooks not yet used.
     pub token_refinements: Vec<f32>,
     /// c_t: the category belief, `[categories]`, sums to one.
     pub beliefs: Vec<f32>,

@@ -113,7 +113,7 @@ impl<B: Backend> Ranker for FixedOrder<'_, B> {
                 self.network.token_inputs(self.network.tokens().select(0, self.ints(tokens)), depth)
             };
             let states = self.network.decode(x, paths, &mut past, &history, hidden.clone());
-            let book = self.network.tokens().slice([depth * shape.entries..(depth + 1) * shape.entries]);
+            let book = self.network.tokens().slice(depth * shape.entries..(depth + 1) * shape.entries);
             let logits = log_softmax(self.network.refinements(states).matmul(book.transpose()), 1); // [paths, D]
             let log_p = logits.into_data().into_vec::<f32>().map_err(|error| format!("{error:?}"))?;
 

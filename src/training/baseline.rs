@@ -122,7 +122,8 @@ fn learn(
     let mut config = Preset::Standard.config(dataset.items.len(), prepared.categories(), prepared.targets, args.seed);
     let codes = match args.system {
         System::Tiger => {
-            config.tokenizer = Quantiser::Rq(RqConfig { seed: args.seed, ..RqConfig::default() });
+            let entries = config.network.codes.entries;
+            config.tokenizer = Quantiser::Rq(RqConfig { entries, seed: args.seed, ..RqConfig::default() });
             // TIGER's tokens are of what an item is, not of who took it.
             config.features.behaviour.enabled = false;
             let table = prepared.features(&config, narrator)?;

@@ -133,6 +133,46 @@ fn an_evaluation_can_be_recorded_and_reported() {
     assert!(std::fs::read_to_string(&tables).unwrap().contains("| small | 1 |"));
 }
 
+#[test]
+fn every_rival_is_measured_on_the_same_targets() {
+    let shop = shop();
+    let home = tempfile::tempdir().unwrap();
+    let known = &manifest(&shop.bundle)["metrics"]["test"]["baselines"];
+    for (system, epochs) in [("popular", 0), ("item-knn", 0), ("sasrec", 2), ("tiger", 2)] {
+        let out = home.path().join(system);
+        run(&["baseline", system, "--data", text(&shop.data), "--out", text(&out), "--epochs", "2"]);
+        let record: Value = serde_json::from_slice(&std::fs::read(out.join("record.json")).unwrap()).unwrap();
+        assert_eq!((&record["system"], &record["trials"]), (&system.into(), &400.into()));
+        assert_eq!(record["epochs"].as_array().unwrap().len(), epochs, "{system}");
+        assert!(record["test"]["filtered"]["recall@20"].as_f64().unwrap() > 0.0, "{system}");
+        if let Some(known) = known.get(system) {
+            assert_eq!(record["test"], *known, "{system}");
+        }
+    }
+}
+
+#[test]
+fn items_held_out_of_training_are_ranked_by_their_features() {
+    let shop = shop();
+    let home = tempfile::tempdir().unwrap();
+    let set = ["--preset", "quick", "--share", "0.2", "--set", "pretrain.epochs=2"];
+    let mut arguments = vec!["cold-start", "--data", text(&shop.data), "--out", text(home.path())];
+    arguments.extend(set);
+    run(&arguments);
+    let read = |system: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(home.path().join(format!("{system}.json"))).unwrap()).unwrap()
+    };
+    let trials = read("popular")["trials"].as_u64().unwrap();
+    assert!((1..400).contains(&trials), "{trials}");
+    for system in ["reg4rec", "reg4rec-exact", "content-knn"] {
+        let record = read(system);
+        assert_eq!((record["trials"].as_u64(), &record["dataset"]["items"]), (Some(trials), &160.into()), "{system}");
+    }
+    // Nobody has taken the items held out, so counting events cannot tell them apart; their features can.
+    let recall = |system: &str| read(system)["test"]["filtered"]["recall@20"].as_f64().unwrap();
+    assert!(recall("reg4rec-exact") > recall("popular"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_ranks_as_the_evaluation_does() {
     let shop = tokio::task::spawn_blocking(shop).await.unwrap();

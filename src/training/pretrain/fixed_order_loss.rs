@@ -56,7 +56,7 @@ pub(super) fn fixed_order_loss<B: AutodiffBackend>(
     for step in 0..steps {
         let chosen = places.iter().map(|&place| (place * steps + step) as i32).collect();
         let queries = network.refinements(decoded.clone().select(0, ints(chosen))); // [targets, d]
-        let book = tokens.clone().slice([step * shape.entries..(step + 1) * shape.entries]); // [D, d]
+        let book = tokens.clone().slice(step * shape.entries..(step + 1) * shape.entries); // [D, d]
         let logits = log_softmax(queries.matmul(book.transpose()), 1);
         let truth = targets.iter().map(|&item| i32::from(codes.code(item)[step])).collect();
         let part = logits.gather(1, ints(truth).unsqueeze_dim(1)).mean().neg();

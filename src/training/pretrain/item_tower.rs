@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_folded_network_needs_no_features_and_a_newcomer_gets_what_its_features_give() {
         let (config, codes, rows, device, network) = (config(), codes(), rows(), Default::default(), network());
-        let past = [1..3];
+        let past = [1..3, 4..5];
         let features = ItemFeatures { rows: &rows, width: 5, of_the_past: &past };
         let tower = ItemTower::<B>::new(&config, &codes, features, Kernels::Host, &device);
         let vectors = tower.vectors(&network, &[]).unwrap().vectors;
