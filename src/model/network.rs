@@ -133,20 +133,23 @@ impl<B: Backend> Network<B> {
         self
     }
 
-    /// The network with more items: newcomers, whose residuals are W x_i alone. The configuration's `items` must grow by as many.
+    /// The network with more items. The configuration's `items` must grow by as many.
     ///
     /// # Shapes
     ///
-    /// - features: the newcomers' rows, `[newcomers, features]`, scaled as those of training
-    pub fn with_newcomers(mut self, features: Tensor<B, 2>) -> Self {
-        let [newcomers, _] = features.dims();
-        let width = self.residuals.dims()[1];
-        let given = match &self.feature_head {
-            Some(head) => features.matmul(head.val()),
-            None => Tensor::zeros([newcomers, width], &features.device()),
-        };
-        self.residuals = self.residuals.map(|known| Tensor::cat(vec![known, given], 0));
+    /// - residuals: the newcomers' e_i, `[newcomers, d]`
+    pub fn with_newcomers(mut self, residuals: Tensor<B, 2>) -> Self {
+        self.residuals = self.residuals.map(|known| Tensor::cat(vec![known, residuals], 0));
         self
+    }
+
+    /// W x_i: what features give to residuals, `[rows, features]` to `[rows, d]`; zero when features are not read.
+    pub fn given_residuals(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [rows, _] = features.dims();
+        match &self.feature_head {
+            Some(head) => features.matmul(head.val()),
+            None => Tensor::zeros([rows, self.residuals.dims()[1]], &features.device()),
+        }
     }
 
     /// Z: the token table, `[M * D, d]`.

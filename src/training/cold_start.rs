@@ -10,6 +10,7 @@ use clap::Args;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
@@ -23,11 +24,82 @@ use crate::domain::CodeTable;
 use crate::evaluation::{
     ContentKnn, Placed, Popular, Ranker, RunLabel, RunRecord, Search, Trial, evaluate_with_places, event_counts,
 };
-use crate::model::{NetworkConfig, NetworkScorer, load_weights};
+use crate::model::{Network, NetworkConfig, NetworkScorer, flat_codes, load_weights};
 use crate::tokenizer::{FeatureTable, ItemSource, Modality};
 
 /// Weights of an event to the one after it that content-kNN tries; the best on these very targets is kept, in its favour.
 const DECAYS: [f32; 4] = [0.25, 0.5, 0.75, 1.0];
+
+/// Known items whose vectors a newcomer starts from.
+const NEIGHBOURS: usize = 3;
+
+/// Where a newcomer's residual comes from.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    /// W x_i.
+    Features,
+    /// What brings v_i to the mean of the vectors of so many known items, those with the likest features.
+    Neighbours(usize),
+}
+
+impl Start {
+    /// The newcomers' residuals, `[newcomers, d]`; `codes` are of the known items, then of the newcomers.
+    fn residuals(
+        self,
+        network: &Network<Flex>,
+        known: &FeatureTable,
+        newcomers: &FeatureTable,
+        codes: &CodeTable,
+    ) -> anyhow::Result<Tensor<Flex, 2>> {
+        let device = Default::default();
+        let (count, width, d) = (newcomers.items(), known.width, network.residuals().dims()[1]);
+        let Start::Neighbours(neighbours) = self else {
+            let rows = Tensor::<Flex, 2>::from_data(TensorData::new(newcomers.rows.clone(), [count, width]), &device);
+            return Ok(network.given_residuals(rows * (1.0 / (width as f32).sqrt())));
+        };
+        let first = CodeTable::new(codes.shape(), codes.entries()[..known.items() * codes.shape().codebooks].to_vec())
+            .map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+        let vectors = network.item_vectors(flat_codes(&first, &device));
+        let vectors: Vec<f32> = vectors.into_data().into_vec().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let tokens: Vec<f32> = network.tokens().into_data().into_vec().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        // What only a past tells is no likeness to an item without one.
+        let past = columns_of_the_past(known);
+        let unit = |table: &FeatureTable, item: usize| -> Vec<f32> {
+            let mut row = table.row(item).to_vec();
+            past.iter().cloned().flatten().for_each(|column| row[column] = 0.0);
+            let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            row.iter_mut().for_each(|value| *value /= length);
+            row
+        };
+        let units: Vec<Vec<f32>> = (0..known.items()).map(|item| unit(known, item)).collect();
+        let shape = codes.shape();
+        let residuals: Vec<f32> = (0..count)
+            .into_par_iter()
+            .flat_map_iter(|newcomer| {
+                let row = unit(newcomers, newcomer);
+                let mut like: Vec<(f32, usize)> = units
+                    .iter()
+                    .enumerate()
+                    .map(|(item, unit)| (unit.iter().zip(&row).map(|(a, b)| a * b).sum(), item))
+                    .collect();
+                like.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                like.truncate(neighbours);
+                let mut residual = vec![0.0f32; d];
+                for &(_, item) in &like {
+                    let share = 1.0 / like.len() as f32;
+                    residual.iter_mut().zip(&vectors[item * d..]).for_each(|(sum, value)| *sum += share * value);
+                }
+                let code = codes.code((known.items() + newcomer) as u32);
+                for (codebook, &entry) in code.iter().enumerate() {
+                    let token = &tokens[(codebook * shape.entries + usize::from(entry)) * d..];
+                    residual.iter_mut().zip(token).for_each(|(sum, value)| *sum -= value);
+                }
+                residual
+            })
+            .collect();
+        Ok(Tensor::from_data(TensorData::new(residuals, [count, d]), &device))
+    }
+}
 
 /// `cold-start`: holds items out of training, adds them by their features alone, and ranks for users who took one next.
 #[derive(Debug, Clone, Args)]
@@ -98,10 +170,6 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     let sources: Vec<ItemSource<'_>> = all.items[known..].iter().map(item_source).collect();
     let newcomers = table.model.rows(&sources)?;
     let codes = joined(&fitted.codes, &fitted.tokenizer.tokenize(&newcomers)?)?;
-    let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
-    let rows = TensorData::new(newcomers.rows.clone(), [sources.len(), newcomers.width]);
-    let rows = Tensor::<Flex, 2>::from_data(rows, &device) * (1.0 / (newcomers.width as f32).sqrt());
-    let network = network.with_newcomers(rows);
     let grown = NetworkConfig { items: all.items.len(), ..config.network.clone() };
     let everything = grown_index(&index, &all, codes)?;
 
@@ -117,9 +185,19 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
         preset: None,
         seed: args.seed,
     };
-    let mut scorer = NetworkScorer::new(network, grown, everything.codes(), device)?;
     let mut records = Vec::new();
-    for (name, engine) in [("reg4rec", Engine::Beam), ("reg4rec, exact", Engine::Exact)] {
+    let runs = [
+        ("reg4rec", Start::Neighbours(NEIGHBOURS), Engine::Beam),
+        ("reg4rec, exact", Start::Neighbours(NEIGHBOURS), Engine::Exact),
+        ("reg4rec, one neighbour, exact", Start::Neighbours(1), Engine::Exact),
+        ("reg4rec, ten neighbours, exact", Start::Neighbours(10), Engine::Exact),
+        ("reg4rec, features alone, exact", Start::Features, Engine::Exact),
+    ];
+    for (name, start, engine) in runs {
+        let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
+        let residuals = start.residuals(&network, &table, &newcomers, everything.codes())?;
+        let network = network.with_newcomers(residuals);
+        let mut scorer = NetworkScorer::new(network, grown.clone(), everything.codes(), device)?;
         let settings = DecodeSettings { corp: false, engine, ..DecodeSettings::default() };
         let mut search = Search::new(&mut scorer, &everything, settings);
         let placed = evaluate_with_places(&mut search, &trials, all.items.len(), &mut |_| ())?;
@@ -140,7 +218,7 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     for record in &mut records {
         record.notes.push(format!("{} of {} items held out of training", all.items.len() - known, all.items.len()));
         record_machine(record);
-        record.write(&args.out.join(format!("{}.json", record.system.replace(", ", "-"))))?;
+        record.write(&args.out.join(format!("{}.json", record.system.replace(", ", "-").replace(' ', "-"))))?;
     }
     Ok(records)
 }
