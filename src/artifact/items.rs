@@ -22,14 +22,19 @@ use arrow_array::{
 };
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use sha2::{Digest, Sha256};
 
 use super::BundleError;
 use super::manifest::ITEMS_FILE;
 use crate::catalog::CatalogItem;
 use crate::domain::{CodeShape, CodeTable, Item};
+
+/// The file's own note of [`ids_digest`]; files from before it was written have none.
+const IDS_KEY: &str = "item_ids_sha256";
 
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
@@ -40,7 +45,11 @@ pub(super) fn pack(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<u8>, 
         return Err(refuse(format!("{} codes for {} items", codes.items(), items.len())));
     }
     let batch = RecordBatch::try_from_iter_with_nullable(columns(items, codes)?).map_err(cannot_write)?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let digest = ids_digest(items);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_key_value_metadata(Some(vec![KeyValue::new(IDS_KEY.to_owned(), digest)]))
+        .build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(cannot_write)?;
     writer.write(&batch).map_err(cannot_write)?;
@@ -54,8 +63,11 @@ pub(super) fn read(
     rows: usize,
     shape: CodeShape,
 ) -> Result<(Vec<CatalogItem>, CodeTable), BundleError> {
-    let reader = ParquetRecordBatchReader::try_new(Bytes::from(bytes), BATCH_ROWS)
-        .map_err(|error| refuse(format!("not a Parquet file: {error}")))?;
+    let broken = |error| refuse(format!("not a Parquet file: {error}"));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(broken)?;
+    let noted = builder.metadata().file_metadata().key_value_metadata();
+    let digest = noted.and_then(|all| all.iter().find(|pair| pair.key == IDS_KEY)?.value.clone());
+    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(broken)?;
     let (mut items, mut entries) = (Vec::new(), Vec::new());
     for batch in reader {
         let batch = batch.map_err(|error| refuse(format!("cannot be decoded: {error}")))?;
@@ -68,8 +80,22 @@ pub(super) fn read(
     if items.len() != rows {
         return Err(refuse(format!("{} rows, the manifest says {rows}", items.len())));
     }
+    // Other files name items by id: ids that changed are this file's fault, not theirs.
+    if digest.is_some_and(|digest| digest != ids_digest(&items)) {
+        return Err(refuse("item_id: other ids than the file was written with"));
+    }
     let codes = CodeTable::new(shape, entries).map_err(|reason| refuse(format!("code: {reason}")))?;
     Ok((items, codes))
+}
+
+/// sha256 of all ids in order, each after its length.
+fn ids_digest(items: &[CatalogItem]) -> String {
+    let mut digest = Sha256::new();
+    for row in items {
+        digest.update((row.item.id.len() as u64).to_le_bytes());
+        digest.update(row.item.id.as_bytes());
+    }
+    format!("{:x}", digest.finalize())
 }
 
 fn columns(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<(&'static str, ArrayRef, bool)>, BundleError> {

@@ -406,9 +406,7 @@ mod tests {
                     }
                 });
                 if let Err(error) = outcome {
-                    // Items that still read, under other ids, are missed where the golden requests name them.
-                    let missed = file == ITEMS_FILE && error.file == GOLDEN_FILE;
-                    assert!(error.file == file || missed, "{file}: {error}");
+                    assert_eq!(error.file, file);
                     assert!(!error.reason.is_empty());
                 }
             });

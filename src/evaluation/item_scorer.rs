@@ -58,7 +58,7 @@ impl<B: Backend> Ranker for ItemScorer<B> {
 }
 
 /// h of each history: the encoder's states at the last events, `[histories, d]`.
-pub(super) fn last_states<B: Backend>(
+pub fn last_states<B: Backend>(
     network: &Network<B>,
     vectors: &Tensor<B, 2>,
     histories: &[&[HistoryEntry]],

@@ -25,7 +25,7 @@ pub use content_knn::ContentKnn;
 pub use fixed_order::FixedOrder;
 pub use harness::{EvaluationError, Placed, RankError, Ranker, evaluate, evaluate_with_places};
 pub use item_knn::{ItemKnn, ItemKnnConfig};
-pub use item_scorer::ItemScorer;
+pub use item_scorer::{ItemScorer, last_states};
 pub use machine::{Machine, peak_memory_bytes};
 pub use metrics::{CUTOFFS, Metrics, Tally};
 pub use popular::Popular;

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
-use super::fit::{Narrator, Prepared};
+use super::fit::{Narrator, Prepared, WorkDirectory};
 use super::preset::{FitConfig, Preset};
 use super::pretrain::{ItemFeatures, Kernels, Lesson, Objective, PretrainConfig, Pretrained, TrainingSet, pretrain};
 use super::record::{Bench, dataset_facts, epoch_points, record_machine};
@@ -120,6 +120,10 @@ fn learn(
 ) -> anyhow::Result<(Placed, FitConfig, Pretrained)> {
     let prepared = Prepared::of(dataset, split);
     let mut config = Preset::Standard.config(dataset.items.len(), prepared.categories(), prepared.targets, args.seed);
+    // Tokens and checkpoints of another system, data set or seed must not be taken for this run's.
+    let run =
+        json!({ "data": dataset.fingerprint, "system": args.system.name(), "seed": args.seed, "epochs": args.epochs });
+    let work = WorkDirectory::at(args.out.join("work"), &run, args.resume)?;
     let codes = match args.system {
         System::Tiger => {
             let entries = config.network.codes.entries;
@@ -127,7 +131,7 @@ fn learn(
             // TIGER's tokens are of what an item is, not of who took it.
             config.features.behaviour.enabled = false;
             let table = prepared.features(&config, narrator)?;
-            prepared.tokens(&table, &config, &args.out, narrator)?.codes
+            prepared.tokens(&table, &config, work.path(), narrator)?.codes
         }
         _ => CodeTable::new(CodeShape { codebooks: 1, entries: 2 }, vec![0; dataset.items.len()])
             .map_err(|wrong| anyhow::anyhow!("{wrong}"))?,
@@ -147,7 +151,7 @@ fn learn(
         held_out: &held_out,
         features: ItemFeatures { rows: &[], width: 0, of_the_past: &[] },
         kernels: Kernels::Host,
-        directory: &args.out.join("pretrain"),
+        directory: &work.path().join("pretrain"),
         run: &json!({ "data": dataset.fingerprint, "system": args.system.name(), "config": config }),
         resume: args.resume,
     };

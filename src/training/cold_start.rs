@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
-use super::fit::{Narrator, Prepared, columns_of_the_past, item_source};
+use super::fit::{Narrator, Prepared, WorkDirectory, columns_of_the_past, item_source};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use super::record::{Bench, dataset_facts, epoch_points, record_machine};
@@ -31,7 +31,7 @@ use crate::tokenizer::{FeatureTable, ItemSource, Modality};
 const DECAYS: [f32; 4] = [0.25, 0.5, 0.75, 1.0];
 
 /// Known items whose vectors a newcomer starts from.
-const NEIGHBOURS: usize = 3;
+const NEIGHBOURS: usize = 1;
 
 /// Where a newcomer's residual comes from.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +137,6 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     let (all, warm, known) = hold_out(&dataset, args)?;
     let split = Split::new(&warm);
     narrator.say(&format!("{} of {} items held out", all.items.len() - known, all.items.len()));
-    std::fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
 
     let prepared = Prepared::of(&warm, split);
     let mut config = args.preset.config(known, prepared.categories(), prepared.targets, args.seed).with(&args.set)?;
@@ -145,7 +144,11 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     if config.network.feature_width > 0 {
         config.network.feature_width = table.width;
     }
-    let fitted = prepared.tokens(&table, &config, &args.out, narrator)?;
+    let run = json!({ "data": warm.fingerprint, "config": config });
+    // Tokens and checkpoints of other items, settings or seeds must not be taken for this run's.
+    let work = WorkDirectory::at(args.out.join("work"), &run, args.resume)?;
+    let fitted = prepared.tokens(&table, &config, work.path(), narrator)?;
+    config.network.codes = fitted.codes.shape();
     let past = columns_of_the_past(&table);
     let index = prepared.index(fitted.codes.clone())?;
     narrator.stage("pre-training", &format!("{} epochs at most", config.pretrain.epochs));
@@ -160,8 +163,8 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
         held_out: &held_out,
         features: ItemFeatures { rows: &table.rows, width: table.width, of_the_past: &past },
         kernels: Kernels::Host,
-        directory: &args.out.join("pretrain"),
-        run: &json!({ "data": warm.fingerprint, "config": config }),
+        directory: &work.path().join("pretrain"),
+        run: &run,
         resume: args.resume,
     };
     let pretrained = pretrain::<Autodiff<Flex>>(lesson, &device, &mut |progress| narrator.pretraining(progress))?;
@@ -189,7 +192,7 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     let runs = [
         ("reg4rec", Start::Neighbours(NEIGHBOURS), Engine::Beam),
         ("reg4rec, exact", Start::Neighbours(NEIGHBOURS), Engine::Exact),
-        ("reg4rec, one neighbour, exact", Start::Neighbours(1), Engine::Exact),
+        ("reg4rec, three neighbours, exact", Start::Neighbours(3), Engine::Exact),
         ("reg4rec, ten neighbours, exact", Start::Neighbours(10), Engine::Exact),
         ("reg4rec, features alone, exact", Start::Features, Engine::Exact),
     ];

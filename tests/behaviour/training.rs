@@ -171,6 +171,12 @@ fn items_held_out_of_training_are_ranked_by_their_features() {
     // Nobody has taken the items held out, so counting events cannot tell them apart; their features can.
     let recall = |system: &str| read(system)["test"]["filtered"]["recall@20"].as_f64().unwrap();
     assert!(recall("reg4rec-exact") > recall("popular"));
+
+    // Another share in the same place: nothing of the run before may be taken for this one's, also when resuming.
+    arguments[8] = "0.3";
+    arguments.push("--resume");
+    run(&arguments);
+    assert!(read("popular")["trials"].as_u64().unwrap() > trials);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

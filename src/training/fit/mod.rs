@@ -188,7 +188,8 @@ fn bundle_name(args: &FitArgs) -> anyhow::Result<String> {
 }
 
 /// Where an unfinished run keeps what it made: beside the bundle, removed once that is published.
-struct WorkDirectory {
+#[derive(Debug)]
+pub(crate) struct WorkDirectory {
     path: PathBuf,
 }
 
@@ -197,7 +198,11 @@ impl WorkDirectory {
     fn open(out: &Path, run: &serde_json::Value, resume: bool) -> anyhow::Result<Self> {
         let mut name = out.file_name().with_context(|| format!("--out {}: no directory", out.display()))?.to_owned();
         name.push(".fit");
-        let path = out.with_file_name(name);
+        Self::at(out.with_file_name(name), run, resume)
+    }
+
+    /// The same at `path` itself.
+    pub(crate) fn at(path: PathBuf, run: &serde_json::Value, resume: bool) -> anyhow::Result<Self> {
         let marker = path.join("run.json");
         let same = resume
             && std::fs::read(&marker).is_ok_and(|bytes| {
@@ -211,7 +216,7 @@ impl WorkDirectory {
         Ok(Self { path })
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

@@ -1,14 +1,13 @@
 //! How well the scorer ranks the validation targets: the number that training stops by.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::learner::{PretrainError, read};
 use crate::domain::{CodeTable, HistoryEntry};
-use crate::evaluation::{FixedOrder, Trial, evaluate};
-use crate::model::{Network, NetworkConfig, encoder_batch, flat_codes};
+use crate::evaluation::{FixedOrder, Trial, evaluate, last_states};
+use crate::model::{Network, NetworkConfig, flat_codes};
 
 const BATCH: usize = 256;
 
@@ -42,16 +41,8 @@ pub fn validate<B: Backend>(
     let mut sums = ValidationScores::default();
     for batch in order.chunks(BATCH) {
         let histories: Vec<&[HistoryEntry]> = batch.iter().map(|trial| trial.history.as_slice()).collect();
-        let length = histories.iter().map(|history| history.len()).max().unwrap_or(1).clamp(1, max_history);
-        let encoded = encoder_batch::<B>(&histories, length, max_history, device);
-        let states = network.encode(&encoded, vectors.clone().select(0, encoded.items.clone()));
-        let last: Vec<i32> = histories
-            .iter()
-            .enumerate()
-            .map(|(row, history)| (row * length + history.len().min(length) - 1) as i32)
-            .collect();
-        let last: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(last, [batch.len()]), device);
-        let scores = states.select(0, last).matmul(transposed.clone());
+        let states = last_states(network, &vectors, &histories, max_history, device);
+        let scores = states.matmul(transposed.clone());
         let scores = read(scores)?;
         let items = codes.items();
         let ranks: Vec<Option<usize>> = batch
