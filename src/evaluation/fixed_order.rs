@@ -1,22 +1,24 @@
 //! TIGER's search: tokens in the codebooks' order, the likeliest `beam` prefixes of real items kept at each step.
 
-use burn::tensor::activation::log_softmax;
+use std::ops::Range;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::harness::{RankError, Ranker};
+use super::item_scorer::latest;
+use super::prefixes::Prefixes;
 use super::trial::Question;
 use crate::domain::{CodeTable, HistoryEntry, ItemNumber};
 use crate::model::{Network, NetworkConfig, encoder_batch, flat_codes};
 
-/// Ranks by generating token sequences in a fixed order (Rajput et al. 2023), with the prefixes of real items only.
+/// Ranks by generating token sequences in a fixed order (Rajput et al. 2023), with the prefixes of real items only: a token's
+/// probability is a softmax over those that continue its prefix.
 #[derive(Debug)]
 pub struct FixedOrder<'a, B: Backend> {
     network: Network<B>,
     config: NetworkConfig,
-    codes: &'a CodeTable,
-    /// Item numbers in the order of their codes: the items of a prefix are a range of it.
-    sorted: Vec<ItemNumber>,
+    prefixes: Prefixes<'a>,
     /// `[items, d]`.
     vectors: Tensor<B, 2>,
     beam: usize,
@@ -24,11 +26,10 @@ pub struct FixedOrder<'a, B: Backend> {
 }
 
 /// A prefix on its way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Prefix {
-    /// Its items, as a range of the sorted ones.
-    from: usize,
-    to: usize,
+    items: Range<usize>,
+    /// ln P of its tokens.
     score: f32,
     /// Its row among the prefixes before, and its last token.
     parent: usize,
@@ -45,32 +46,30 @@ impl<'a, B: Backend> FixedOrder<'a, B> {
         device: B::Device,
     ) -> Self {
         let vectors = network.item_vectors(flat_codes(codes, &device));
-        let mut sorted: Vec<ItemNumber> = (0..codes.items() as ItemNumber).collect();
-        sorted.sort_by_key(|&item| codes.code(item));
-        Self { network, config, codes, sorted, vectors, beam, device }
+        Self { network, config, prefixes: Prefixes::of(codes), vectors, beam, device }
     }
 
-    /// The children of a prefix of `depth` tokens that hold an item which may be named, with their scores.
+    /// The children of a prefix of `depth` tokens that hold an item which may be named; `logits` are of its next tokens.
     fn children(
         &self,
-        prefix: Prefix,
+        prefix: &Prefix,
         row: usize,
         depth: usize,
-        log_p: &[f32],
+        logits: &[f32],
         question: &Question<'_>,
         out: &mut Vec<Prefix>,
     ) {
-        let mut from = prefix.from;
-        while from < prefix.to {
-            let entry = self.codes.code(self.sorted[from])[depth];
-            let within = &self.sorted[from..prefix.to];
-            let to = from + within.partition_point(|&item| self.codes.code(item)[depth] <= entry);
-            if self.sorted[from..to].iter().any(|&item| question.allows(item)) {
-                let score = prefix.score + log_p[usize::from(entry)];
-                out.push(Prefix { from, to, score, parent: row, entry });
-            }
-            from = to;
-        }
+        let children = || self.prefixes.children(prefix.items.clone(), depth);
+        let most = children().map(|(entry, _)| logits[usize::from(entry)]).fold(f32::MIN, f32::max);
+        let sum: f32 = children().map(|(entry, _)| (logits[usize::from(entry)] - most).exp()).sum();
+        out.extend(
+            children()
+                .filter(|(_, items)| self.prefixes.items(items.clone()).iter().any(|&item| question.allows(item)))
+                .map(|(entry, items)| {
+                    let score = prefix.score + logits[usize::from(entry)] - most - sum.ln();
+                    Prefix { items, score, parent: row, entry }
+                }),
+        );
     }
 
     fn ints(&self, values: Vec<i32>) -> Tensor<B, 1, Int> {
@@ -90,6 +89,7 @@ impl<B: Backend> Ranker for FixedOrder<'_, B> {
         let length = histories.iter().map(|history| history.len()).max().unwrap_or(1).clamp(1, max_history);
         let encoded = encoder_batch::<B>(&histories, length, max_history, &self.device);
         let states = self.network.encode(&encoded, self.vectors.clone().select(0, encoded.items.clone()));
+        let queries = latest(states.clone(), &histories, length);
         let history = self.network.history_memory(states, questions.len());
         let hidden: Vec<bool> = histories
             .iter()
@@ -98,14 +98,14 @@ impl<B: Backend> Ranker for FixedOrder<'_, B> {
         let hidden: Tensor<B, 4, Bool> =
             Tensor::from_data(TensorData::new(hidden, [questions.len(), 1, 1, length]), &self.device);
 
-        let shape = self.codes.shape();
-        let start = Prefix { from: 0, to: self.sorted.len(), score: 0.0, parent: 0, entry: 0 };
+        let shape = self.prefixes.codes().shape();
+        let start = Prefix { items: self.prefixes.all(), score: 0.0, parent: 0, entry: 0 };
         let mut live: Vec<Vec<Prefix>> = vec![vec![start]; questions.len()];
         let (mut past, mut width) = (Vec::new(), 1);
         for depth in 0..shape.codebooks {
             let paths = questions.len() * width;
             let x = if depth == 0 {
-                self.network.begin_inputs(paths)
+                self.network.begin_inputs(queries.clone())
             } else {
                 let chosen = live.iter().flat_map(|row| padded(row, width));
                 let tokens =
@@ -114,18 +114,18 @@ impl<B: Backend> Ranker for FixedOrder<'_, B> {
             };
             let states = self.network.decode(x, paths, &mut past, &history, hidden.clone());
             let book = self.network.tokens().slice(depth * shape.entries..(depth + 1) * shape.entries);
-            let logits = log_softmax(self.network.refinements(states).matmul(book.transpose()), 1); // [paths, D]
-            let log_p = logits.into_data().into_vec::<f32>().map_err(|error| format!("{error:?}"))?;
+            let logits = self.network.refinements(states).matmul(book.transpose()); // [paths, D]
+            let logits = logits.into_data().into_vec::<f32>().map_err(|error| format!("{error:?}"))?;
 
             let before = width;
             for (at, (row, question)) in live.iter_mut().zip(questions).enumerate() {
                 let mut children = Vec::new();
                 for (place, prefix) in row.iter().enumerate() {
                     let path = at * before + place;
-                    let log_p = &log_p[path * shape.entries..(path + 1) * shape.entries];
-                    self.children(*prefix, path, depth, log_p, question, &mut children);
+                    let logits = &logits[path * shape.entries..(path + 1) * shape.entries];
+                    self.children(prefix, path, depth, logits, question, &mut children);
                 }
-                children.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.from.cmp(&b.from)));
+                children.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.items.start.cmp(&b.items.start)));
                 children.truncate(self.beam.max(question.k));
                 *row = children;
             }
@@ -142,7 +142,7 @@ impl<B: Backend> Ranker for FixedOrder<'_, B> {
             .iter()
             .zip(questions)
             .map(|(row, question)| {
-                let items = row.iter().flat_map(|prefix| &self.sorted[prefix.from..prefix.to]);
+                let items = row.iter().flat_map(|prefix| self.prefixes.items(prefix.items.clone()));
                 items.copied().filter(|&item| question.allows(item)).take(question.k).collect()
             })
             .collect())
@@ -155,8 +155,8 @@ impl<B: Backend> Ranker for FixedOrder<'_, B> {
 
 /// The prefixes of one request, filled up to `width` with copies that nobody reads.
 fn padded(row: &[Prefix], width: usize) -> impl Iterator<Item = Prefix> + '_ {
-    let filler = Prefix { from: 0, to: 0, score: f32::MIN, parent: 0, entry: 0 };
-    row.iter().copied().chain(std::iter::repeat(filler)).take(width)
+    let filler = Prefix { items: 0..0, score: f32::MIN, parent: 0, entry: 0 };
+    row.iter().cloned().chain(std::iter::repeat(filler)).take(width)
 }
 
 #[cfg(test)]
@@ -209,9 +209,10 @@ mod tests {
         let vectors = network.item_vectors(flat_codes(codes, &device));
         let encoded = encoder_batch::<Flex>(&[history.as_slice()], history.len(), 6, &device);
         let states = network.encode(&encoded, vectors.select(0, encoded.items.clone()));
+        let query = states.clone().slice(history.len() - 1..history.len());
         let memory = network.history_memory(states, 1);
         let code = codes.code(item);
-        let mut inputs = vec![network.begin_inputs(1)];
+        let mut inputs = vec![network.begin_inputs(query)];
         for (step, &entry) in code.iter().enumerate().take(2) {
             let row = step as i32 * 5 + i32::from(entry);
             let row = Tensor::<Flex, 1, Int>::from_data(TensorData::new(vec![row], [1]), &device);
@@ -227,7 +228,12 @@ mod tests {
             .enumerate()
             .map(|(step, &entry)| {
                 let row = &scores[step * 15 + step * 5..][..5];
-                row[usize::from(entry)] - row.iter().map(|score| score.exp()).sum::<f32>().ln()
+                let follows = |token: &usize| {
+                    let fits = |other: u32| codes.code(other)[..step] == code[..step];
+                    (0..ITEMS as u32).any(|other| fits(other) && usize::from(codes.code(other)[step]) == *token)
+                };
+                let sum: f32 = (0..5).filter(follows).map(|token| row[token].exp()).sum();
+                row[usize::from(entry)] - sum.ln()
             })
             .sum()
     }

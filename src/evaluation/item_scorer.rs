@@ -68,12 +68,14 @@ pub fn last_states<B: Backend>(
     let length = histories.iter().map(|history| history.len()).max().unwrap_or(1).clamp(1, max_history);
     let encoded = encoder_batch::<B>(histories, length, max_history, device);
     let states = network.encode(&encoded, vectors.clone().select(0, encoded.items.clone()));
-    let last: Vec<i32> = histories
-        .iter()
-        .enumerate()
-        .map(|(row, history)| (row * length + history.len().min(length) - 1) as i32)
-        .collect();
-    let last: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(last, [histories.len()]), device);
+    latest(states, histories, length)
+}
+
+/// The states at the histories' last events: `[histories * length, d]` to `[histories, d]`.
+pub(super) fn latest<B: Backend>(states: Tensor<B, 2>, histories: &[&[HistoryEntry]], length: usize) -> Tensor<B, 2> {
+    let last = histories.iter().enumerate();
+    let last: Vec<i32> = last.map(|(row, history)| (row * length + history.len().min(length) - 1) as i32).collect();
+    let last: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(last, [histories.len()]), &states.device());
     states.select(0, last)
 }
 

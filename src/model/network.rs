@@ -133,13 +133,9 @@ impl<B: Backend> Network<B> {
         self
     }
 
-    /// The network with more items. The configuration's `items` must grow by as many.
-    ///
-    /// # Shapes
-    ///
-    /// - residuals: the newcomers' e_i, `[newcomers, d]`
-    pub fn with_newcomers(mut self, residuals: Tensor<B, 2>) -> Self {
-        self.residuals = self.residuals.map(|known| Tensor::cat(vec![known, residuals], 0));
+    /// The network with other residuals, `[items, d]`: of as many items as the configuration says from then on.
+    pub fn with_residuals(mut self, residuals: Tensor<B, 2>) -> Self {
+        self.residuals = self.residuals.map(|_| residuals);
         self
     }
 
@@ -190,14 +186,15 @@ impl<B: Backend> Network<B> {
         queries.matmul(self.tokens.val().transpose())
     }
 
-    /// Decoder inputs: `<BOS>` for every path.
+    /// Decoder inputs: `<BOS>` for every path, with the h that the path begins from. A causal encoder marks no state as the
+    /// latest, so attention alone would not find it.
     ///
     /// # Shapes
     ///
+    /// - queries: h, `[paths, d]`
     /// - output: `[paths, d]`
-    pub fn begin_inputs(&self, paths: usize) -> Tensor<B, 2> {
-        let begin = self.begin.val() + self.steps.weight.val().slice(0..1);
-        begin.repeat_dim(0, paths)
+    pub fn begin_inputs(&self, queries: Tensor<B, 2>) -> Tensor<B, 2> {
+        queries + self.begin.val() + self.steps.weight.val().slice(0..1)
     }
 
     /// Decoder inputs: the token chosen as the `step`-th of its path, counted from one.
@@ -207,7 +204,7 @@ impl<B: Backend> Network<B> {
     /// - tokens: the chosen tokens' rows of the token table, `[paths, d]`
     /// - output: `[paths, d]`
     pub fn token_inputs(&self, tokens: Tensor<B, 2>, step: usize) -> Tensor<B, 2> {
-        self.token_input.forward(tokens) + self.steps.weight.val().slice(step..step + 1)
+        self.token_input.forward(tokens * self.input_scale) + self.steps.weight.val().slice(step..step + 1)
     }
 
     /// Keys and values of the encoder states for each decoder block, `[requests * events, d]` each.

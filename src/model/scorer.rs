@@ -27,6 +27,8 @@ pub struct NetworkScorer<B: Backend> {
 #[derive(Debug)]
 struct BatchState<B: Backend> {
     requests: usize,
+    /// h of each request, `[requests, d]`.
+    queries: Tensor<B, 2>,
     /// Keys and values of the histories, one per decoder block.
     history: Vec<KeysValues<B>>,
     /// `[requests, 1, 1, events]`, true on padding.
@@ -177,6 +179,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let hidden = Tensor::from_data(TensorData::new(padding, [requests, 1, 1, length]), &self.device);
         self.batch = Some(BatchState {
             requests,
+            queries: queries.clone(),
             history: self.network.history_memory(states, requests),
             hidden,
             past: Vec::new(),
@@ -203,7 +206,9 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
                     return Err(ScorerError::Sequence("the first advance of a batch begins paths"));
                 }
                 batch.steps = Some(0);
-                self.network.begin_inputs(paths)
+                // Paths are laid out by request, so many rows to each.
+                let queries = batch.queries.clone().unsqueeze_dim::<3>(1).repeat_dim(1, grid.rows); // [requests, rows, d]
+                self.network.begin_inputs(queries.reshape([paths, self.config.width]))
             }
             Some(steps) => {
                 let (mut parents, mut tokens) = (vec![0i32; paths], vec![0i32; paths]);
@@ -388,7 +393,7 @@ pub(crate) mod tests {
         scorer.encode(&[&user]).unwrap();
         let state = scorer.batch.take().unwrap();
         let network = &scorer.network;
-        let inputs: Vec<_> = std::iter::once(network.begin_inputs(1))
+        let inputs: Vec<_> = std::iter::once(network.begin_inputs(state.queries))
             .chain(path.iter().enumerate().map(|(at, &token)| {
                 let flat = scorer.config.codes.flat(token) as i32;
                 let flat = Tensor::<Flex, 1, Int>::from_data(TensorData::new(vec![flat], [1]), &scorer.device);

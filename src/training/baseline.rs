@@ -43,7 +43,10 @@ pub struct BaselineArgs {
     /// Passes over the data, instead of the recipe's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: Option<u16>,
-    /// Go on from where a killed run of the same data and seed stopped
+    /// One setting instead of the recipe's, such as `network.dropout=0.3`; may be given more than once
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Go on from where a killed run of the same data, settings and seed stopped
     #[arg(long)]
     pub resume: bool,
 }
@@ -121,8 +124,7 @@ fn learn(
     let prepared = Prepared::of(dataset, split);
     let mut config = Preset::Standard.config(dataset.items.len(), prepared.categories(), prepared.targets, args.seed);
     // Tokens and checkpoints of another system, data set or seed must not be taken for this run's.
-    let run =
-        json!({ "data": dataset.fingerprint, "system": args.system.name(), "seed": args.seed, "epochs": args.epochs });
+    let run = json!({ "data": dataset.fingerprint, "system": args.system.name(), "seed": args.seed, "epochs": args.epochs, "set": args.set });
     let work = WorkDirectory::at(args.out.join("work"), &run, args.resume)?;
     let codes = match args.system {
         System::Tiger => {
@@ -137,6 +139,7 @@ fn learn(
             .map_err(|wrong| anyhow::anyhow!("{wrong}"))?,
     };
     (config.network, config.pretrain) = recipe(args, &config, codes.shape());
+    config = config.with(&args.set)?;
     let index = prepared.index(codes)?;
 
     narrator.stage("training", &format!("{}, {} epochs at most", args.system.name(), config.pretrain.epochs));

@@ -10,11 +10,11 @@ use clap::Args;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
 use super::fit::{Narrator, Prepared, WorkDirectory, columns_of_the_past, item_source};
+use super::newcomers::{Arrival, Launch, Likeness};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use super::record::{Bench, dataset_facts, epoch_points, record_machine};
@@ -24,82 +24,17 @@ use crate::domain::CodeTable;
 use crate::evaluation::{
     ContentKnn, Placed, Popular, Ranker, RunLabel, RunRecord, Search, Trial, evaluate_with_places, event_counts,
 };
-use crate::model::{Network, NetworkConfig, NetworkScorer, flat_codes, load_weights};
+use crate::model::{NetworkConfig, NetworkScorer, load_weights};
 use crate::tokenizer::{FeatureTable, ItemSource, Modality};
 
 /// Weights of an event to the one after it that content-kNN tries; the best on these very targets is kept, in its favour.
 const DECAYS: [f32; 4] = [0.25, 0.5, 0.75, 1.0];
 
-/// Known items whose vectors a newcomer starts from.
-const NEIGHBOURS: usize = 1;
+/// The comparison among users who took a newcomer next.
+const NEWCOMERS: &str = "cold-start";
 
-/// Where a newcomer's residual comes from.
-#[derive(Debug, Clone, Copy)]
-enum Start {
-    /// W x_i.
-    Features,
-    /// What brings v_i to the mean of the vectors of so many known items, those with the likest features.
-    Neighbours(usize),
-}
-
-impl Start {
-    /// The newcomers' residuals, `[newcomers, d]`; `codes` are of the known items, then of the newcomers.
-    fn residuals(
-        self,
-        network: &Network<Flex>,
-        known: &FeatureTable,
-        newcomers: &FeatureTable,
-        codes: &CodeTable,
-    ) -> anyhow::Result<Tensor<Flex, 2>> {
-        let device = Default::default();
-        let (count, width, d) = (newcomers.items(), known.width, network.residuals().dims()[1]);
-        let Start::Neighbours(neighbours) = self else {
-            let rows = Tensor::<Flex, 2>::from_data(TensorData::new(newcomers.rows.clone(), [count, width]), &device);
-            return Ok(network.given_residuals(rows * (1.0 / (width as f32).sqrt())));
-        };
-        let first = CodeTable::new(codes.shape(), codes.entries()[..known.items() * codes.shape().codebooks].to_vec())
-            .map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
-        let vectors = network.item_vectors(flat_codes(&first, &device));
-        let vectors: Vec<f32> = vectors.into_data().into_vec().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        let tokens: Vec<f32> = network.tokens().into_data().into_vec().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        // What only a past tells is no likeness to an item without one.
-        let past = columns_of_the_past(known);
-        let unit = |table: &FeatureTable, item: usize| -> Vec<f32> {
-            let mut row = table.row(item).to_vec();
-            past.iter().cloned().flatten().for_each(|column| row[column] = 0.0);
-            let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-            row.iter_mut().for_each(|value| *value /= length);
-            row
-        };
-        let units: Vec<Vec<f32>> = (0..known.items()).map(|item| unit(known, item)).collect();
-        let shape = codes.shape();
-        let residuals: Vec<f32> = (0..count)
-            .into_par_iter()
-            .flat_map_iter(|newcomer| {
-                let row = unit(newcomers, newcomer);
-                let mut like: Vec<(f32, usize)> = units
-                    .iter()
-                    .enumerate()
-                    .map(|(item, unit)| (unit.iter().zip(&row).map(|(a, b)| a * b).sum(), item))
-                    .collect();
-                like.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-                like.truncate(neighbours);
-                let mut residual = vec![0.0f32; d];
-                for &(_, item) in &like {
-                    let share = 1.0 / like.len() as f32;
-                    residual.iter_mut().zip(&vectors[item * d..]).for_each(|(sum, value)| *sum += share * value);
-                }
-                let code = codes.code((known.items() + newcomer) as u32);
-                for (codebook, &entry) in code.iter().enumerate() {
-                    let token = &tokens[(codebook * shape.entries + usize::from(entry)) * d..];
-                    residual.iter_mut().zip(token).for_each(|(sum, value)| *sum -= value);
-                }
-                residual
-            })
-            .collect();
-        Ok(Tensor::from_data(TensorData::new(residuals, [count, d]), &device))
-    }
-}
+/// The comparison among users who took a known item: what the newcomers cost it.
+const KNOWN: &str = "cold-start, known targets";
 
 /// `cold-start`: holds items out of training, adds them by their features alone, and ranks for users who took one next.
 #[derive(Debug, Clone, Args)]
@@ -127,8 +62,8 @@ pub struct ColdStartArgs {
     pub resume: bool,
 }
 
-/// Learns without the items held out, adds them, ranks all items for the users whose test target is one of them; a record
-/// a system, REG4Rec's beam search first.
+/// Learns without the items held out, adds them, ranks all items for the users whose test target is one of them (and, to see
+/// what that costs, for the others); a record a system, REG4Rec's beam search first.
 pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<RunRecord>> {
     anyhow::ensure!(args.share > 0.0 && args.share < 1.0, "--share {}: expected between 0 and 1", args.share);
     let started = Instant::now();
@@ -176,52 +111,84 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     let grown = NetworkConfig { items: all.items.len(), ..config.network.clone() };
     let everything = grown_index(&index, &all, codes)?;
 
-    let trials: Vec<Trial> =
-        Split::new(&all).trials(Part::Test).into_iter().filter(|trial| trial.target as usize >= known).collect();
+    let trials = Split::new(&all).trials(Part::Test);
+    let (trials, others): (Vec<Trial>, Vec<Trial>) =
+        trials.into_iter().partition(|trial| trial.target as usize >= known);
     let sequences: Vec<Vec<u32>> = split.train_items();
     let counts = event_counts(&sequences, all.items.len());
-    let bench = Bench { dataset: dataset_facts(&args.data, &all), trials: &trials, counts: &counts };
     narrator.stage("evaluation", &format!("{} test users whose target was held out", trials.len()));
-    let label = |system: &str| RunLabel {
+    let label = |system: &str, group: &str| RunLabel {
         system: system.to_owned(),
-        group: "cold-start".to_owned(),
+        group: group.to_owned(),
         preset: None,
         seed: args.seed,
     };
+    let taken: Vec<u32> = (0..known as u32).filter(|&item| prepared.counts[item as usize] > 0).collect();
+    let arrived: Vec<u32> = (known as u32..all.items.len() as u32).collect();
+    let likeness =
+        (Likeness::of(&table, taken.iter().map(|&item| item as usize)), Likeness::of(&newcomers, 0..newcomers.items()));
+    let arrival = Arrival {
+        config: &grown,
+        codes: everything.codes(),
+        known: (&taken, &likeness.0),
+        newcomers: (&arrived, &likeness.1),
+        histories: &held_out,
+    };
+    let launch = config.launch;
+    let quiet = Launch { boost: 0.0, ..launch };
     let mut records = Vec::new();
     let runs = [
-        ("reg4rec", Start::Neighbours(NEIGHBOURS), Engine::Beam),
-        ("reg4rec, exact", Start::Neighbours(NEIGHBOURS), Engine::Exact),
-        ("reg4rec, three neighbours, exact", Start::Neighbours(3), Engine::Exact),
-        ("reg4rec, ten neighbours, exact", Start::Neighbours(10), Engine::Exact),
-        ("reg4rec, features alone, exact", Start::Features, Engine::Exact),
+        ("reg4rec", Some(launch), Engine::Beam, &trials, NEWCOMERS),
+        ("reg4rec, exact", Some(launch), Engine::Exact, &trials, NEWCOMERS),
+        ("reg4rec, no boost, exact", Some(quiet), Engine::Exact, &trials, NEWCOMERS),
+        (
+            "reg4rec, one neighbour, no boost, exact",
+            Some(Launch { neighbours: 1, ..quiet }),
+            Engine::Exact,
+            &trials,
+            NEWCOMERS,
+        ),
+        ("reg4rec, features alone, exact", None, Engine::Exact, &trials, NEWCOMERS),
+        ("reg4rec, exact", Some(launch), Engine::Exact, &others, KNOWN),
+        ("reg4rec, no boost, exact", Some(quiet), Engine::Exact, &others, KNOWN),
     ];
-    for (name, start, engine) in runs {
+    for (name, launch, engine, trials, group) in runs {
         let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
-        let residuals = start.residuals(&network, &table, &newcomers, everything.codes())?;
-        let network = network.with_newcomers(residuals);
+        let rows = Tensor::<Flex, 2>::from_data(
+            TensorData::new(newcomers.rows.clone(), [newcomers.items(), newcomers.width]),
+            &device,
+        );
+        let given = network.given_residuals(rows * (1.0 / (newcomers.width as f32).sqrt()));
+        let residuals = Tensor::cat(vec![network.residuals(), given], 0);
+        let mut network = network.with_residuals(residuals);
+        if let Some(launch) = launch {
+            network = arrival.settle(network, launch, &device)?;
+        }
         let mut scorer = NetworkScorer::new(network, grown.clone(), everything.codes(), device)?;
         let settings = DecodeSettings { corp: false, engine, ..DecodeSettings::default() };
         let mut search = Search::new(&mut scorer, &everything, settings);
-        let placed = evaluate_with_places(&mut search, &trials, all.items.len(), &mut |_| ())?;
-        let mut record = bench.record(label(name), &placed);
-        record.settings = json!(config);
+        let placed = evaluate_with_places(&mut search, trials, all.items.len(), &mut |_| ())?;
+        let bench = Bench { dataset: dataset_facts(&args.data, &all), trials, counts: &counts };
+        let mut record = bench.record(label(name, group), &placed);
+        record.settings = json!({ "fit": config, "launch": launch });
         record.epochs = epoch_points(&pretrained.reports);
         record.best_epoch = Some(pretrained.best_epoch);
         record.seconds = Some(started.elapsed().as_secs_f64());
         records.push(record);
     }
+    let bench = Bench { dataset: dataset_facts(&args.data, &all), trials: &trials, counts: &counts };
     let (placed, decay) = content_knn(&table, &newcomers, &trials)?;
-    let mut record = bench.record(label("content-knn"), &placed);
+    let mut record = bench.record(label("content-knn", NEWCOMERS), &placed);
     record.settings = json!({ "decay": decay });
     records.push(record);
     let mut popular = Popular::fit(&sequences, all.items.len());
     let placed = evaluate_with_places(&mut popular, &trials, all.items.len(), &mut |_| ())?;
-    records.push(bench.record(label(popular.name()), &placed));
+    records.push(bench.record(label(popular.name(), NEWCOMERS), &placed));
     for record in &mut records {
         record.notes.push(format!("{} of {} items held out of training", all.items.len() - known, all.items.len()));
         record_machine(record);
-        record.write(&args.out.join(format!("{}.json", record.system.replace(", ", "-").replace(' ', "-"))))?;
+        let name = format!("{} {}", record.group, record.system).replace(", ", "-").replace(' ', "-");
+        record.write(&args.out.join(format!("{name}.json")))?;
     }
     Ok(records)
 }

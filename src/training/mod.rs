@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod fit;
 pub mod generate;
 pub mod import;
+pub mod newcomers;
 pub mod preset;
 pub mod pretrain;
 pub mod record;

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::newcomers::Launch;
 use super::pretrain::{Objective, PretrainConfig};
 use crate::domain::CodeShape;
 use crate::model::NetworkConfig;
@@ -34,6 +35,8 @@ pub struct FitConfig {
     pub network: NetworkConfig,
     /// How the network learns.
     pub pretrain: PretrainConfig,
+    /// How items start that nobody has taken yet.
+    pub launch: Launch,
 }
 
 impl Preset {
@@ -94,7 +97,7 @@ impl Preset {
             patience: sizes.patience,
             seed,
         };
-        FitConfig { features, tokenizer, network, pretrain }
+        FitConfig { features, tokenizer, network, pretrain, launch: Launch::default() }
     }
 }
 
@@ -114,7 +117,7 @@ impl FitConfig {
             *place = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         }
         let config: Self = serde_json::from_value(all).with_context(|| format!("--set {}", changes.join(" ")))?;
-        let wrong: Vec<String> = [config.pretrain.validate(), config.network.validate()]
+        let wrong: Vec<String> = [config.pretrain.validate(), config.network.validate(), config.launch.validate()]
             .into_iter()
             .filter_map(Result::err)
             .flatten()

@@ -16,12 +16,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
+use super::newcomers::{Arrival, Likeness};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use super::record::{Bench, category_calibration, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
 use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
-use crate::model::{NetworkScorer, load_weights};
+use crate::model::{NetworkScorer, load_weights, save_weights};
 
 pub use prepare::Prepared;
 pub use progress::Narrator;
@@ -122,10 +123,28 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         run: &run,
         resume: args.resume,
     };
-    let pretrained = pretrain::<Autodiff<Flex>>(lesson, &device, &mut |progress| narrator.pretraining(progress))?;
+    let mut pretrained = pretrain::<Autodiff<Flex>>(lesson, &device, &mut |progress| narrator.pretraining(progress))?;
     narrator.say(&format!("best epoch {}", pretrained.best_epoch + 1));
 
     let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
+    let network = if config.network.own_residuals {
+        let (known, newcomers): (Vec<u32>, Vec<u32>) =
+            (0..index.len() as u32).partition(|&item| prepared.counts[item as usize] > 0);
+        narrator
+            .say(&format!("{} items without a training event start from the items likest to them", newcomers.len()));
+        let likeness = |items: &[u32]| Likeness::of(&table, items.iter().map(|&item| item as usize));
+        let arrival = Arrival {
+            config: &config.network,
+            codes: index.codes(),
+            known: (&known, &likeness(&known)),
+            newcomers: (&newcomers, &likeness(&newcomers)),
+            histories: &held_out,
+        };
+        arrival.settle(network, config.launch, &device)?
+    } else {
+        network
+    };
+    pretrained.weights = save_weights(&network)?;
     let mut network = NetworkScorer::new(network, config.network.clone(), index.codes(), device)?;
     narrator.stage("calibration", "CORP on validation users");
     let calibration = calibrate::calibrate(&mut network, &index, &held_out)
@@ -204,15 +223,14 @@ impl WorkDirectory {
     /// The same at `path` itself.
     pub(crate) fn at(path: PathBuf, run: &serde_json::Value, resume: bool) -> anyhow::Result<Self> {
         let marker = path.join("run.json");
-        let same = resume
-            && std::fs::read(&marker).is_ok_and(|bytes| {
-                serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|found| found == *run)
-            });
+        // Held against each other as text: a number that is read back may differ in its last bit.
+        let run = serde_json::to_vec_pretty(run)?;
+        let same = resume && std::fs::read(&marker).is_ok_and(|found| found == run);
         if !same && path.exists() {
             std::fs::remove_dir_all(&path).with_context(|| format!("emptying {}", path.display()))?;
         }
         std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
-        std::fs::write(&marker, serde_json::to_vec_pretty(run)?).with_context(|| format!("{}", marker.display()))?;
+        std::fs::write(&marker, run).with_context(|| format!("{}", marker.display()))?;
         Ok(Self { path })
     }
 

@@ -15,8 +15,9 @@ use super::learner::EpochReport;
 /// A run's state beside its weights and its optimizer's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// What the run was started with, as JSON: data fingerprint, codes, sizes, settings.
-    pub run: serde_json::Value,
+    /// What the run was started with, as JSON text: data fingerprint, sizes, settings. As text, because a number that is
+    /// read back may differ in its last bit.
+    pub run: String,
     /// Epochs done, with their losses and scores.
     pub reports: Vec<EpochReport>,
     /// The epoch, counted from zero, with the best validation NDCG@10.

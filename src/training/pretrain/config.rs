@@ -11,8 +11,8 @@ pub enum Objective {
     /// The next item among all items, and paths that narrow them down: REG4Rec's.
     #[default]
     Catalogue,
-    /// The next item's tokens one after another in the codebooks' order, each by a softmax over its codebook: TIGER's
-    /// (Rajput et al. 2023).
+    /// The next item's tokens one after another in the codebooks' order, each by a softmax over those of its codebook that may
+    /// follow: TIGER's (Rajput et al. 2023).
     FixedOrder,
 }
 

@@ -24,7 +24,7 @@ use super::path_loss::{PathContext, PathTargets, path_loss};
 use super::validation::{HeldOut, ValidationScores, validate, validate_fixed_order};
 use crate::catalog::Index;
 use crate::domain::HistoryEntry;
-use crate::evaluation::EvaluationError;
+use crate::evaluation::{EvaluationError, Prefixes};
 use crate::model::{Network, NetworkConfig, WeightsError, encoder_batch, save_weights};
 
 /// Mean losses of an epoch, in nats.
@@ -167,7 +167,7 @@ pub fn pretrain<B: AutodiffBackend>(
         .with_epsilon(1.0e-8)
         .with_grad_clipping((config.clip > 0.0).then_some(GradientClippingConfig::Norm(config.clip)))
         .init::<B, Network<B>>();
-    let mut state = Checkpoint { run: lesson.run.clone(), reports: Vec::new(), best_epoch: 0 };
+    let mut state = Checkpoint { run: lesson.run.to_string(), reports: Vec::new(), best_epoch: 0 };
     let mut best = Vec::new();
     if lesson.resume
         && let Some((found, weights, path)) = Checkpoint::find(lesson.directory)?
@@ -177,6 +177,7 @@ pub fn pretrain<B: AutodiffBackend>(
         (state, best) = (found, weights);
     }
     let tower = ItemTower::<B>::new(lesson.network, lesson.index.codes(), lesson.features, lesson.kernels, device);
+    let prefixes = (config.objective == Objective::FixedOrder).then(|| Prefixes::of(lesson.index.codes()));
     let steps_per_epoch = training.batches(config.positions, config.seed, 0).len();
     for epoch in state.reports.len()..config.epochs {
         if !state.reports.is_empty() && epoch > state.best_epoch + config.patience {
@@ -189,7 +190,7 @@ pub fn pretrain<B: AutodiffBackend>(
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (started, mut sums, mut done) = (Instant::now(), Losses::default(), 0);
         for (step, batch) in batches.iter().enumerate() {
-            let (losses, gradients) = learn(&network, &tower, lesson, batch, &mut random, device)?;
+            let (losses, gradients) = learn(&network, &tower, prefixes.as_ref(), lesson, batch, &mut random, device)?;
             let total = losses.scorer + losses.begin + losses.steps + losses.category;
             if !total.is_finite() {
                 return Err(PretrainError::Diverged { epoch, step, loss: total });
@@ -236,10 +237,12 @@ pub fn pretrain<B: AutodiffBackend>(
     Ok(Pretrained { weights: best, reports: state.reports, best_epoch: state.best_epoch })
 }
 
-/// One pass over one batch and back: the losses and the gradients of all parameters.
+/// One pass over one batch and back: the losses and the gradients of all parameters. With `prefixes`, the objective is the
+/// fixed order's.
 fn learn<B: AutodiffBackend>(
     network: &Network<B>,
     tower: &ItemTower<'_, B>,
+    prefixes: Option<&Prefixes<'_>>,
     lesson: Lesson<'_>,
     batch: &Batch,
     random: &mut ChaCha8Rng,
@@ -259,8 +262,8 @@ fn learn<B: AutodiffBackend>(
     let events = items.vectors.clone().select(0, encoded.items.clone().inner()); // [rows * length, d]
     let events = Tensor::<B, 2>::from_inner(events).require_grad();
     let states = network.encode(&encoded, events.clone()); // [rows * length, d]
-    if config.objective == Objective::FixedOrder {
-        let loss = fixed_order_loss(network, states, rows, &places.targets, &targets, lesson.index.codes());
+    if let Some(prefixes) = prefixes {
+        let loss = fixed_order_loss(network, states, rows, &places.targets, &targets, prefixes);
         let losses = Losses { scorer: loss.clone().inner().into_scalar_f32(), ..Losses::default() };
         let mut found = loss.backward();
         let by_events = events.grad_remove(&mut found);

@@ -185,7 +185,8 @@ pub fn path_loss<B: AutodiffBackend>(
     let device = context.items.device();
 
     let tokens = Tensor::<B, 2>::from_inner(context.tokens.clone());
-    let mut inputs = vec![network.begin_inputs(paths).unsqueeze_dim::<3>(1)]; // [paths, 1, d]
+    let queries = Tensor::from_inner(context.queries.clone());
+    let mut inputs = vec![network.begin_inputs(queries).unsqueeze_dim::<3>(1)]; // [paths, 1, d]
     for step in 0..steps {
         let chosen: Vec<i32> = targets.tokens.iter().map(|path| shape.flat(path[step]) as i32).collect();
         let rows = tokens.clone().select(0, ints::<B>(chosen, &device));
