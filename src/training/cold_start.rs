@@ -54,6 +54,9 @@ pub struct ColdStartArgs {
     /// Share of the items that is held out
     #[arg(long, default_value_t = 0.1)]
     pub share: f64,
+    /// What a newcomer's score gets on top, in nats; a fit's own is `launch.boost`, 0 unless set
+    #[arg(long, default_value_t = 0.5)]
+    pub boost: f32,
     /// One setting instead of the preset's; may be given more than once
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
@@ -134,7 +137,8 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
         newcomers: (&arrived, &likeness.1),
         histories: &held_out,
     };
-    let launch = config.launch;
+    let launch = Launch { boost: args.boost, ..config.launch };
+    launch.validate().map_err(|wrong| anyhow::anyhow!("--boost: {}", wrong[0].description))?;
     let quiet = Launch { boost: 0.0, ..launch };
     let mut records = Vec::new();
     let runs = [
@@ -187,8 +191,9 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     for record in &mut records {
         record.notes.push(format!("{} of {} items held out of training", all.items.len() - known, all.items.len()));
         record_machine(record);
-        let name = format!("{} {}", record.group, record.system).replace(", ", "-").replace(' ', "-");
-        record.write(&args.out.join(format!("{name}.json")))?;
+        let name = record.system.replace(", ", "-").replace(' ', "-");
+        let place = if record.group == KNOWN { format!("known-targets-{name}.json") } else { format!("{name}.json") };
+        record.write(&args.out.join(place))?;
     }
     Ok(records)
 }

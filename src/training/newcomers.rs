@@ -69,7 +69,7 @@ pub struct Launch {
 
 impl Default for Launch {
     fn default() -> Self {
-        Self { neighbours: 32, boost: 0.5 }
+        Self { neighbours: 32, boost: 0.0 }
     }
 }
 

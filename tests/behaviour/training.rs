@@ -78,7 +78,9 @@ fn a_killed_fit_resumes_to_the_same_bundle() {
     child.kill().unwrap(); // SIGKILL
     child.wait().unwrap();
     assert!(state.exists() && !out.exists(), "the run ended before it could be killed");
-    run(&arguments);
+    let resumed = run(&arguments);
+    let told = String::from_utf8_lossy(&[resumed.stdout, resumed.stderr].concat()).into_owned();
+    assert!(told.contains("epoch  3:") && !told.contains("epoch  1:"), "the run began again: {told}");
     assert_eq!(essence(&out), essence(&shop.bundle));
     assert!(!home.path().join("bundle.fit").exists(), "the work directory is left over");
 }
