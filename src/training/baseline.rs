@@ -174,8 +174,8 @@ fn recipe(args: &BaselineArgs, config: &FitConfig, codes: CodeShape) -> (Network
             PretrainConfig { learning_rate: 1.0e-3, decays: false, epochs: 80, patience: 8, ..pretrain },
         ),
         _ => (
-            NetworkConfig { own_residuals: false, decoder_layers: 2, dropout: 0.2, ..network },
-            PretrainConfig { objective: Objective::FixedOrder, epochs: 40, validation_users: 2_000, ..pretrain },
+            NetworkConfig { own_residuals: false, decoder_layers: 2, dropout: 0.1, ..network },
+            PretrainConfig { objective: Objective::FixedOrder, epochs: 20, validation_users: 2_000, ..pretrain },
         ),
     };
     if let Some(epochs) = args.epochs {
