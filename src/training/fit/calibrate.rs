@@ -8,6 +8,7 @@ use crate::catalog::Index;
 use crate::decode::{DecodeSettings, Engine};
 use crate::evaluation::{Metrics, Question, RankError, Ranker, Search, Tally, Trial};
 use crate::model::NetworkScorer;
+use crate::training::evaluate::Ranking;
 use burn::tensor::backend::Backend;
 
 /// Users that the sweep ranks for.
@@ -41,12 +42,13 @@ pub struct Calibration {
     pub tried: Vec<Trialled>,
 }
 
-/// Tries the exact scorer (for comparison), the beam without CORP, and with CORP at several thresholds. CORP stays on
-/// at the threshold with the best NDCG@10 unless leaving it off is better.
+/// Tries the exact scorer and, unless the bundle is to answer with that, the beam without CORP and with CORP at several
+/// thresholds. CORP stays on at the threshold with the best NDCG@10 unless leaving it off is better.
 pub(super) fn calibrate<B: Backend>(
     network: &mut NetworkScorer<B>,
     index: &Index,
     held_out: &[Trial],
+    engine: Ranking,
 ) -> Result<Calibration, RankError> {
     let every = held_out.len().div_ceil(USERS).max(1);
     let trials: Vec<Trial> = held_out.iter().step_by(every).cloned().collect();
@@ -57,7 +59,11 @@ pub(super) fn calibrate<B: Backend>(
         Ok::<f64, RankError>(scores.ndcg_at_10)
     };
     let open = DecodeSettings { corp: false, ..DecodeSettings::default() };
-    measure("exact".to_owned(), &DecodeSettings { engine: Engine::Exact, ..open.clone() })?;
+    let exact = DecodeSettings { engine: Engine::Exact, ..open.clone() };
+    measure("exact".to_owned(), &exact)?;
+    if engine == Ranking::Exact {
+        return Ok(Calibration { settings: exact, users: trials.len(), tried });
+    }
     let mut best = (measure("beam".to_owned(), &open)?, open.clone());
     for theta in THETAS {
         let settings = DecodeSettings { corp: true, theta, ..open.clone() };
@@ -92,6 +98,10 @@ impl fmt::Display for Calibration {
             write!(out, "\n{:<16} {:.4} / {:.4}", tried.setting, tried.recall_at_10, tried.ndcg_at_10)?;
         }
         let chosen = &self.settings;
-        write!(out, "\nchosen: {}", if chosen.corp { format!("corp {}", chosen.theta) } else { "no corp".to_owned() })
+        match chosen.engine {
+            Engine::Exact => write!(out, "\nanswers with the exact scorer, as asked"),
+            Engine::Beam if chosen.corp => write!(out, "\nchosen: corp {}", chosen.theta),
+            Engine::Beam => write!(out, "\nchosen: no corp"),
+        }
     }
 }

@@ -16,6 +16,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
+use super::evaluate::Ranking;
 use super::newcomers::{Arrival, Likeness};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
@@ -46,6 +47,9 @@ pub struct FitArgs {
     /// Go on from where a killed run of the same data, preset and seed stopped
     #[arg(long)]
     pub resume: bool,
+    /// How the bundle answers; the beam's CORP is calibrated on validation users, the exact scorer needs nothing
+    #[arg(long, value_enum, default_value = "beam")]
+    pub engine: Ranking,
     /// Passes over the data, instead of the preset's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: Option<u16>,
@@ -146,8 +150,8 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     };
     pretrained.weights = save_weights(&network)?;
     let mut network = NetworkScorer::new(network, config.network.clone(), index.codes(), device)?;
-    narrator.stage("calibration", "CORP on validation users");
-    let calibration = calibrate::calibrate(&mut network, &index, &held_out)
+    narrator.stage("calibration", "on validation users");
+    let calibration = calibrate::calibrate(&mut network, &index, &held_out, args.engine)
         .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;
     narrator.say(&calibration.to_string());
 
@@ -184,7 +188,10 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         let bench = Bench { dataset: dataset_facts(&args.data, &dataset), trials: &trials, counts: &prepared.counts };
         let names = (args.system.as_str(), args.group.as_str());
         let mut record = bench.bundle(names, &manifest, index.codes(), &placed)?;
-        record.calibration = Some(category_calibration(&mut network, &index, &trials)?);
+        // The exact scorer asks no category.
+        if args.engine == Ranking::Beam {
+            record.calibration = Some(category_calibration(&mut network, &index, &trials)?);
+        }
         record_machine(&mut record);
         record.write(path)?;
     }
@@ -255,6 +262,7 @@ mod tests {
             preset,
             seed: 1,
             resume: false,
+            engine: Ranking::Beam,
             epochs: None,
             set: Vec::new(),
             name: None,
