@@ -10,7 +10,7 @@ use protox::prost_reflect::prost_types::{
 };
 
 const PACKAGE: &str = "reg4rec.v1";
-const FILES: [&str; 1] = ["reg4rec/v1/recommendation.proto"];
+const FILES: [&str; 2] = ["reg4rec/v1/recommendation.proto", "reg4rec/v1/events.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -41,8 +41,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// by its index; taken as bytes, `wire::decode` checks each string itself and names every bad one. Maps become the
 /// repeated entries that they are on the wire, since map keys cannot be bytes.
 fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
-    const SENT: [&str; 6] =
-        ["RecommendRequest", "RecommendBatchRequest", "Event", "Filter", "PriceRange", "DecodeOptions"];
+    const SENT: [&str; 8] = [
+        "RecommendRequest",
+        "RecommendBatchRequest",
+        "Event",
+        "Filter",
+        "PriceRange",
+        "DecodeOptions",
+        "RecordRequest",
+        "UserEvent",
+    ];
     for file in set.file.iter_mut().filter(|file| file.package() == PACKAGE) {
         let mut unplaced = Vec::new();
         for (at, message) in

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`domain`] | the words: item, token, code, event, history, path, failure |
 //! | [`wire`] | bytes to words and back; every field checked |
+//! | [`events`] | the log of what users did: durable before it is acknowledged |
 //! | [`history`] | the recent events of each user |
 //! | [`catalog`] | items, eligibility, filters, and the token index |
 //! | [`decode`] | CRSS beam search, CORP, early finish, the exact scorer; no tensors |
@@ -29,6 +30,7 @@ pub mod domain;
 pub mod engine;
 #[cfg(feature = "train")]
 pub mod evaluation;
+pub mod events;
 pub mod history;
 pub mod model;
 pub mod recommend;

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::domain::Violation;
 use crate::engine::EngineConfig;
+use crate::events::EventsConfig;
 use crate::history::HistoryConfig;
 use crate::recommend::RecommendConfig;
 use crate::server::ServerConfig;
@@ -28,6 +29,8 @@ pub struct Config {
     pub recommend: RecommendConfig,
     /// The stored histories.
     pub history: HistoryConfig,
+    /// The event log.
+    pub events: EventsConfig,
     /// Batches and warm-up.
     pub engine: EngineConfig,
     /// What is logged.
@@ -125,6 +128,7 @@ impl Config {
         }
         problems.extend(named("recommend", self.recommend.validate()));
         problems.extend(named("history", self.history.validate()));
+        problems.extend(named("events", self.events.validate()));
         problems.extend(named("engine", self.engine.validate()));
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values(problems)) }
     }

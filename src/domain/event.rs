@@ -42,6 +42,28 @@ pub struct Event {
     pub value: Option<f32>,
 }
 
+/// An event with whose it is, as it is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserEvent {
+    /// Who did it.
+    pub user_id: String,
+    /// What was done.
+    pub event: Event,
+    /// Names the event: recorded twice, it counts once. Empty: it has no name, and counts every time.
+    pub event_id: String,
+    /// The recommendation that it answers. Empty: none that is known.
+    pub request_id: String,
+}
+
+/// What became of events that were to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// New ones.
+    pub recorded: usize,
+    /// Those that were recorded before.
+    pub duplicates: usize,
+}
+
 /// One event of a history, resolved to the items of one bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryEntry {

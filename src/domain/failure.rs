@@ -59,6 +59,9 @@ pub enum Failure {
         /// When to try again.
         retry_after: Duration,
     },
+    /// This server is not configured to do that.
+    #[error("off: {0}")]
+    Off(&'static str),
     /// Ours. The cause goes to the log under an id; the caller gets the id.
     #[error("internal: {0}")]
     Internal(String),

@@ -77,6 +77,16 @@ impl HistoryStore {
         read
     }
 
+    /// Drops all that is kept of the user. Answers how many events that was.
+    pub fn remove(&self, user: &str) -> usize {
+        // The ring is locked first, as everywhere: a user of the ring is always one of the map, or is just being added.
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, recent)) = self.users.remove(user) else { return 0 };
+        ring.retain(|other| &**other != user);
+        self.metrics.users.dec();
+        recent.events.len()
+    }
+
     /// How many users have events.
     pub fn len(&self) -> usize {
         self.users.len()

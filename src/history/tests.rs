@@ -107,3 +107,18 @@ fn every_wrong_bound_is_named() {
     assert_eq!(fields, ["max_events", "max_users"]);
     assert!(HistoryConfig::default().validate().is_ok());
 }
+
+#[test]
+fn a_removed_user_is_gone_and_leaves_no_place_behind() {
+    let store = store(3, 2);
+    for user in ["a", "b"] {
+        store.append(user, event("x", 1));
+    }
+    assert_eq!((store.remove("a"), store.remove("a"), store.remove("nobody")), (1, 0, 0));
+    assert!(store.recent("a", 1).is_empty());
+    store.append("c", event("x", 1));
+    assert_eq!(store.len(), 2, "the removed user's place was free");
+    store.append("a", event("y", 2));
+    assert_eq!(items(&store, "a", 9), ["y"]);
+    assert_eq!(store.len(), 2);
+}

@@ -5,6 +5,7 @@
 mod cold;
 mod config;
 mod door;
+mod events;
 mod known;
 mod metrics;
 mod name;
@@ -16,5 +17,6 @@ mod tests;
 mod variant;
 
 pub use config::RecommendConfig;
+pub use events::Recorder;
 pub use recommender::{Recommender, RecommenderError};
 pub use variant::{Variant, VariantView};

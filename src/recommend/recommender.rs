@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,12 +11,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::domain::{Event, Failure, RecommendAnswer, RecommendRequest, Stage, Violation};
+use crate::domain::{Event, Failure, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation};
 use crate::engine::DecodeRequest;
 use crate::history::HistoryStore;
 
 use super::RecommendConfig;
 use super::door::Door;
+use super::events::Recorder;
 use super::known::Known;
 use super::metrics::RecommendMetrics;
 use super::name::{self, RequestIds};
@@ -54,6 +55,8 @@ struct Inner {
     swapped: watch::Sender<()>,
     default: String,
     histories: Arc<HistoryStore>,
+    /// None yet, or never: events are not recorded.
+    recorder: OnceLock<Recorder>,
     config: RecommendConfig,
     metrics: RecommendMetrics,
     ids: RequestIds,
@@ -85,7 +88,10 @@ impl Recommender {
         }
         let variants = ArcSwap::from_pointee(loaded);
         let (swapped, ids, door) = (watch::Sender::new(()), RequestIds::new(), Door::open());
-        Ok(Self { inner: Arc::new(Inner { variants, swapped, default, histories, config, metrics, ids, door }) })
+        let recorder = OnceLock::new();
+        Ok(Self {
+            inner: Arc::new(Inner { variants, swapped, default, histories, recorder, config, metrics, ids, door }),
+        })
     }
 
     /// Answers one request, no later than its deadline or the configured maximum. Dropping the future gives it up.
@@ -140,6 +146,22 @@ impl Recommender {
             short: outcome.short,
             timings,
         })
+    }
+
+    /// Takes events down from here on. A recommender has one recorder: a second is refused, and the answer is false.
+    pub fn record_with(&self, recorder: Recorder) -> bool {
+        self.inner.recorder.set(recorder).is_ok()
+    }
+
+    /// Takes the events down; when this resolves they are in the log, and in the histories that the next request reads.
+    ///
+    /// # Errors
+    /// `Off` without a recorder; `NotReady` once drained or when the log cannot be written; `Overloaded` when too many
+    /// wait. After the last two the events may be sent again.
+    pub async fn record(&self, events: Vec<UserEvent>) -> Result<Recorded, Failure> {
+        let _visit = self.inner.door.enter()?;
+        let off = Failure::Off("this server records no events: events.path is not set");
+        self.inner.recorder.get().ok_or(off)?.record(events).await
     }
 
     /// Adds a variant, or replaces the one of the same name. Requests that run keep the one they began with; when the

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::domain::{Failure, RecommendAnswer, RecommendRequest};
+use crate::domain::{Failure, RecommendAnswer, RecommendRequest, Recorded, UserEvent};
 use crate::recommend::{Recommender, VariantView};
 
 /// What the server needs of a recommender. A trait so that tests can serve a fake one over a real socket.
@@ -17,6 +17,9 @@ pub trait Recommends: Send + Sync + 'static {
         request: RecommendRequest,
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<RecommendAnswer, Failure>> + Send;
+
+    /// Takes events down; resolves when they are durable.
+    fn record(&self, events: Vec<UserEvent>) -> impl Future<Output = Result<Recorded, Failure>> + Send;
 
     /// What is loaded.
     fn variants(&self) -> Vec<VariantView>;
@@ -32,6 +35,10 @@ impl Recommends for Recommender {
         deadline: Option<Instant>,
     ) -> Result<RecommendAnswer, Failure> {
         Recommender::recommend(self, request, deadline).await
+    }
+
+    async fn record(&self, events: Vec<UserEvent>) -> Result<Recorded, Failure> {
+        Recommender::record(self, events).await
     }
 
     fn variants(&self) -> Vec<VariantView> {

@@ -19,15 +19,19 @@ const SECONDS: [f64; 16] =
 pub(super) enum Method {
     Recommend,
     RecommendBatch,
+    Record,
+    RecordStream,
 }
 
 impl Method {
-    const ALL: [Method; 2] = [Method::Recommend, Method::RecommendBatch];
+    const ALL: [Method; 4] = [Method::Recommend, Method::RecommendBatch, Method::Record, Method::RecordStream];
 
     fn name(self) -> &'static str {
         match self {
             Method::Recommend => "Recommend",
             Method::RecommendBatch => "RecommendBatch",
+            Method::Record => "Record",
+            Method::RecordStream => "RecordStream",
         }
     }
 

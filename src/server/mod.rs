@@ -1,4 +1,4 @@
-//! The two ports: gRPC for callers (recommendations, health, reflection), HTTP for those who run the service.
+//! The two ports: gRPC for callers (recommendations, events, health, reflection), HTTP for those who run the service.
 //!
 //! A call passes [`front`] (deadline, bound, counters), is checked and encoded in [`service`], and is answered by
 //! whatever [`Recommends`]. [`Server`] takes its listeners and its stop signal as arguments, so that a test owns them.
@@ -6,6 +6,7 @@
 mod admin;
 mod config;
 mod desk;
+mod events;
 mod front;
 mod metrics;
 mod run;

@@ -18,11 +18,13 @@ use tonic_health::server::HealthReporter;
 use tonic_health::{ServingStatus, server::HealthService};
 
 use crate::wire::DESCRIPTORS;
+use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 
 use super::admin::{self, Admin};
 use super::config::ServerConfig;
 use super::desk::{Desk, Phase, Recommends};
+use super::events::Events;
 use super::front::{self, Front, PhaseReader};
 use super::metrics::ServerMetrics;
 use super::service::Service;
@@ -176,7 +178,10 @@ impl<R: Recommends> Server<R> {
         let service = Service { desk: Arc::clone(&self.desk) };
         let service =
             RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
-        let calls = mount(Router::new(), service).route_layer(axum::middleware::from_fn_with_state(front, front::pass));
+        let events = EventServiceServer::new(Events { desk: Arc::clone(&self.desk) })
+            .max_decoding_message_size(self.config.max_message_bytes);
+        let calls = mount(mount(Router::new(), service), events);
+        let calls = calls.route_layer(axum::middleware::from_fn_with_state(front, front::pass));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)

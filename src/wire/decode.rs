@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::f32::consts::LN_2;
+use std::fmt::Display;
 
 use crate::domain::{DecodeOverrides, Event, EventKind, Failure, Filter, RecommendRequest};
 
@@ -85,7 +86,7 @@ fn history(checks: &mut Checks, sent: Vec<v1::Event>) -> Vec<Event> {
         before = time;
         events.push(Event {
             item_id: checks.name(format_args!("history[{at}].item_id"), event.item_id),
-            kind: kind(checks, at, event.kind),
+            kind: kind(checks, format_args!("history[{at}].kind"), event.kind),
             time,
             value: event.value.map(|value| checks.finite(format_args!("history[{at}].value"), value)),
         });
@@ -93,7 +94,7 @@ fn history(checks: &mut Checks, sent: Vec<v1::Event>) -> Vec<Event> {
     events
 }
 
-fn timestamp(checks: &mut Checks, field: String, time: prost_types::Timestamp) {
+pub(super) fn timestamp(checks: &mut Checks, field: String, time: prost_types::Timestamp) {
     if !SECONDS.contains(&time.seconds) {
         checks.refuse(field, format!("is {} s, expected the years 1 to 9999", time.seconds));
     } else if !(0..1_000_000_000).contains(&time.nanos) {
@@ -101,7 +102,7 @@ fn timestamp(checks: &mut Checks, field: String, time: prost_types::Timestamp) {
     }
 }
 
-fn kind(checks: &mut Checks, at: usize, number: i32) -> EventKind {
+pub(super) fn kind(checks: &mut Checks, field: impl Display, number: i32) -> EventKind {
     match v1::EventKind::try_from(number) {
         Ok(v1::EventKind::Unspecified | v1::EventKind::View) => EventKind::View,
         Ok(v1::EventKind::Click) => EventKind::Click,
@@ -110,7 +111,7 @@ fn kind(checks: &mut Checks, at: usize, number: i32) -> EventKind {
         Ok(v1::EventKind::Hide) => EventKind::Hide,
         Ok(v1::EventKind::Rating) => EventKind::Rating,
         Err(_) => {
-            checks.refuse(format!("history[{at}].kind"), format!("is {number}, expected an EventKind (0 to 6)"));
+            checks.refuse(field.to_string(), format!("is {number}, expected an EventKind (0 to 6)"));
             EventKind::View
         }
     }

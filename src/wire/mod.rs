@@ -8,6 +8,7 @@ mod checks;
 mod codec;
 pub mod decode;
 pub mod encode;
+pub mod record;
 mod status;
 
 pub use codec::{RequestCodec, RequestDecoder};
@@ -23,6 +24,7 @@ pub mod v1 {
 #[allow(missing_docs, clippy::all)]
 pub mod client {
     include!(concat!(env!("OUT_DIR"), "/client/reg4rec.v1.rs"));
+    pub use event_service_client::EventServiceClient;
     pub use recommendation_service_client::RecommendationServiceClient;
 }
 

@@ -25,7 +25,14 @@ pub struct Process {
 impl Process {
     /// Starts on free ports and waits until it says that it is ready.
     pub fn start(bundle: &Path) -> Self {
-        let mut child = server(bundle).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(bundle, |_| ())
+    }
+
+    /// The same with more settings.
+    pub fn start_with(bundle: &Path, settings: impl FnOnce(&mut Command)) -> Self {
+        let mut command = server(bundle);
+        settings(&mut command);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = |name: &str| {
             let line = lines.by_ref().map(|line| line.unwrap()).find(|line| line.starts_with(name));
@@ -35,6 +42,11 @@ impl Process {
         let (public, admin) = (said("gRPC"), said("admin"));
         said("ready");
         Self { child, public, admin, _said: lines }
+    }
+
+    /// The admin port's address, without its scheme.
+    pub fn admin(&self) -> &str {
+        self.admin.trim_start_matches("http://")
     }
 
     fn ask(&self, more: &[&str]) -> Output {
@@ -146,7 +158,7 @@ async fn two_hundred_at_once_share_batches_and_each_gets_its_own_answer() {
             assert!((one.score - other.score).abs() < 1e-4, "{one:?} {other:?}");
         }
     }
-    let (_, metrics) = page_at(process.admin.trim_start_matches("http://"), "/metrics").await;
+    let (_, metrics) = page_at(process.admin(), "/metrics").await;
     let value = |name: &str| {
         let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()

@@ -16,7 +16,7 @@ use reg4rec::domain::{Filter, HistoryEntry};
 use reg4rec::engine::{DecodeRequest, Engine, EngineConfig, EngineHandle, EngineMetrics};
 use reg4rec::history::HistoryStore;
 use reg4rec::model::{self, NetworkConfig, NetworkScorer};
-use reg4rec::recommend::{Recommender, Variant};
+use reg4rec::recommend::{Recommender, Recorder, Variant};
 
 use crate::histories;
 
@@ -73,9 +73,27 @@ pub async fn load(config: &Config, dir: PathBuf, registry: &Registry) -> anyhow:
     };
     let histories = Arc::new(HistoryStore::new(config.history, registry)?);
     histories::fill(&histories, &config.bundle.histories).await?;
+    let recorder = open_log(config, &histories, registry).await?;
     let default = config.bundle.variant.clone();
     let recommender = Recommender::new(vec![variant], default, histories, config.recommend, registry)?;
+    if let Some(recorder) = recorder {
+        recommender.record_with(recorder);
+    }
     Ok((recommender, example(&index, &golden)))
+}
+
+/// Reads the event log into the histories, and opens it for more.
+async fn open_log(
+    config: &Config,
+    histories: &Arc<HistoryStore>,
+    registry: &Registry,
+) -> anyhow::Result<Option<Recorder>> {
+    let (settings, histories, registry) = (config.events.clone(), Arc::clone(histories), registry.clone());
+    let opened = tokio::task::spawn_blocking(move || Recorder::open(&settings, histories, &registry)).await?;
+    Ok(opened.context("events.path")?.map(|(recorder, opened)| {
+        tracing::info!(?opened, "the event log is open");
+        recorder
+    }))
 }
 
 async fn start(

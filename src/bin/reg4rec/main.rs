@@ -1,8 +1,9 @@
-//! The person's tool: asks a running server, and looks into bundles.
+//! The person's tool: asks a running server, tells it what users did, and looks into bundles and event logs.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod ask;
 mod bundle;
+mod events;
 mod page;
 
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks a running server, and looks into bundles.
+/// Asks a running server, tells it what users did, and looks into bundles and event logs.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -24,6 +25,12 @@ struct Tool {
 enum Command {
     /// Asks a server for recommendations
     Ask(ask::Ask),
+    /// Tells a server what a user did
+    Record(events::Record),
+    /// What an event log holds
+    Events(events::Events),
+    /// Takes a user's events out of the log of a server that is not running
+    Forget(events::Forget),
     /// Looks into a bundle's directory
     #[command(subcommand)]
     Bundle(bundle::Bundle),
@@ -32,6 +39,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Tool::parse().command {
         Command::Ask(ask) => ask.run(),
+        Command::Record(record) => record.run(),
+        Command::Events(events) => events.run(),
+        Command::Forget(forget) => forget.run(),
         Command::Bundle(bundle) => bundle.run(),
     };
     match outcome {

@@ -57,6 +57,9 @@ pub enum ImportError {
         /// What was looked for.
         problem: &'static str,
     },
+    /// An event log cannot be read.
+    #[error(transparent)]
+    Log(#[from] crate::events::SegmentError),
     /// What was read makes no data set, or it could not be written.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -1,4 +1,4 @@
-//! Foreign sources into the layout that everything here reads: Amazon reviews, MovieLens, CSV files.
+//! Foreign sources into the layout that everything here reads: Amazon reviews, MovieLens, CSV files, event logs.
 //!
 //! A source that knows one kind of event gives events of the default kind, as a client that names none sends them; a
 //! rating goes along as the event's value. Events are ordered by time, ties in the order of the source.
@@ -7,6 +7,7 @@ mod amazon;
 mod draft;
 mod error;
 mod literal;
+mod log;
 mod moment;
 mod movielens;
 mod source;
@@ -40,6 +41,8 @@ pub enum Source {
     Movielens(MovielensArgs),
     /// CSV files, plain or gzip, whose first line names the columns.
     Csv(CsvArgs),
+    /// The event log of a server, after the data set that its model was fitted on.
+    Events(EventsArgs),
 }
 
 /// Amazon reviews and metadata.
@@ -106,6 +109,23 @@ pub struct CsvArgs {
     pub k_core: usize,
 }
 
+/// An event log.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct EventsArgs {
+    /// The log's directory; a server may be writing it.
+    #[arg(long)]
+    pub log: PathBuf,
+    /// A data set whose items and events come before those of the log.
+    #[arg(long, value_name = "DIR")]
+    pub after: Option<PathBuf>,
+    /// Directory to write interactions.parquet and items.parquet into.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Keep users and items with at least this many events among themselves; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    pub k_core: usize,
+}
+
 /// What was imported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
@@ -128,6 +148,7 @@ pub fn run(args: &ImportArgs) -> Result<Imported, ImportError> {
         Source::Amazon(args) => (amazon::import(args)?, &args.out),
         Source::Movielens(args) => (movielens::import(args)?, &args.out),
         Source::Csv(args) => (table::import(args)?, &args.out),
+        Source::Events(args) => (log::import(args)?, &args.out),
     };
     finished.data.write(out)?;
     Ok(Imported { summary: finished.data.summary(), notes: finished.notes })

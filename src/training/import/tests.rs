@@ -9,7 +9,8 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::EventKind;
+use crate::domain::{Event, EventKind, UserEvent};
+use crate::events::Logged;
 use crate::training::dataset::Dataset;
 
 #[derive(Parser)]
@@ -189,6 +190,33 @@ fn csv_without_times_or_items_has_order() {
     assert!(!data.has_times);
     assert_eq!((walk(&data, 1), data.user_ids.clone()), (vec!["30", "10", "10"], vec!["5".to_owned(), "7".to_owned()]));
     assert_eq!(imported.notes, ["2 items have events but no description"]);
+}
+
+#[test]
+fn an_event_log_goes_on_from_the_data_set_before_it() {
+    let directory = directory(&[("e.csv", EVENTS)]);
+    let mapping =
+        "--map user=visitor,item=sku,time=ts,kind=action,value=amount --kinds addtocart=cart,transaction=purchase";
+    import(&directory, &format!("csv --interactions {{}}/e.csv {mapping} --delimiter ;")).unwrap();
+    std::fs::rename(directory.path().join("out"), directory.path().join("before")).unwrap();
+    let mut log = b"R4EV\x01\0\0\0".to_vec();
+    let told = [("eve", "B-9", EventKind::Click, 1_800_000_000), ("zoe", "B-1", EventKind::Rating, 1_700_000_000)];
+    let hidden = ("eve", "B-1", EventKind::Hide, 1_800_000_001);
+    for (at, (user, item, kind, time)) in told.into_iter().chain([hidden]).enumerate() {
+        let event = Event { item_id: item.into(), kind, time, value: (kind == EventKind::Rating).then_some(4.0) };
+        let event = UserEvent { user_id: user.into(), event, event_id: at.to_string(), request_id: String::new() };
+        Logged { sequence: at as u64 + 1, arrived_ms: 0, event }.write(&mut log);
+    }
+    std::fs::create_dir(directory.path().join("log")).unwrap();
+    std::fs::write(directory.path().join("log/00000000000000000001.events"), &log).unwrap();
+
+    let (data, imported) = import(&directory, "events --log {}/log --after {}/before").unwrap();
+    assert_eq!(data.user_ids, ["eve", "bob", "zoe"]);
+    assert_eq!(walk(&data, 0), ["B-1", "B-2", "B-9"]);
+    assert_eq!((data.sequences[2][0].kind, data.sequences[2][0].value), (EventKind::Rating, Some(4.0)));
+    assert_eq!(imported.notes, ["1 items have events but no description", "1 events that hide an item left out"]);
+    std::fs::write(directory.path().join("log/00000000000000000001.events"), "R4EV....").unwrap();
+    assert!(import(&directory, "events --log {}/log").unwrap_err().contains("expected an event log of version 1"));
 }
 
 #[test]

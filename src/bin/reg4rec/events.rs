@@ -1,0 +1,200 @@
+//! `reg4rec record`, `events` and `forget`: what users did, told to a running server or read from its log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+use prometheus::Registry;
+use serde_json::json;
+use tonic::transport::Endpoint;
+
+use reg4rec::domain::UserEvent;
+use reg4rec::events::{EventLog, EventsConfig, Follower, read};
+use reg4rec::wire::client::EventServiceClient;
+use reg4rec::wire::v1;
+
+use super::page;
+
+/// What may be recorded.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    View,
+    Click,
+    Cart,
+    Purchase,
+    Hide,
+    Rating,
+}
+
+#[derive(Debug, Args)]
+pub struct Record {
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    server: String,
+    /// Who did it
+    #[arg(long)]
+    user: String,
+    /// The items it was done to, in order
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
+    item: Vec<String>,
+    /// What was done
+    #[arg(long, value_enum, default_value = "view")]
+    kind: Kind,
+    /// The rating, or the amount paid
+    #[arg(long, allow_negative_numbers = true)]
+    value: Option<f32>,
+    /// The event's id, so that it counts once however often it is sent; for one item
+    #[arg(long, value_name = "ID")]
+    event_id: Option<String>,
+    /// How long to wait, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    timeout: u64,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+impl Record {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        ensure!(
+            self.event_id.is_none() || self.item.len() == 1,
+            "--event-id names one event, but --item has {}; expected one item",
+            self.item.len()
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let outcome = runtime.block_on(self.send())?;
+        let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        match (self.json, outcome) {
+            (true, Ok(told)) => println!("{}", json!({ "recorded": told.recorded, "duplicates": told.duplicates })),
+            (true, Err(status)) => println!("{}", page::status_json(&status)),
+            (false, Ok(told)) => println!("{} recorded, {} known before", told.recorded, told.duplicates),
+            (false, Err(status)) => eprint!("{}", page::status(&status)),
+        }
+        Ok(code)
+    }
+
+    async fn send(&self) -> anyhow::Result<Result<v1::RecordResponse, tonic::Status>> {
+        let patience = Duration::from_millis(self.timeout);
+        let endpoint = Endpoint::from_shared(self.server.clone())
+            .with_context(|| format!("--server {:?}: expected a URL as http://127.0.0.1:50051", self.server))?
+            .connect_timeout(patience);
+        let channel = endpoint.connect().await.with_context(|| format!("cannot reach {}", self.server))?;
+        let mut request =
+            tonic::Request::new(v1::RecordRequest { events: self.item.iter().map(|id| self.event(id)).collect() });
+        request.set_timeout(patience);
+        Ok(EventServiceClient::new(channel).record(request).await.map(tonic::Response::into_inner))
+    }
+
+    fn event(&self, item: &str) -> v1::UserEvent {
+        let kind = match self.kind {
+            Kind::View => v1::EventKind::View,
+            Kind::Click => v1::EventKind::Click,
+            Kind::Cart => v1::EventKind::Cart,
+            Kind::Purchase => v1::EventKind::Purchase,
+            Kind::Hide => v1::EventKind::Hide,
+            Kind::Rating => v1::EventKind::Rating,
+        };
+        let event = v1::Event {
+            item_id: item.as_bytes().to_vec(),
+            kind: kind as i32,
+            value: self.value,
+            event_id: self.event_id.clone().unwrap_or_default().into_bytes(),
+            ..v1::Event::default()
+        };
+        v1::UserEvent { user_id: self.user.clone().into_bytes(), event: Some(event) }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Events {
+    /// The log's directory; a server may be writing it
+    #[arg(long, value_name = "DIR")]
+    log: PathBuf,
+    /// Print the events of this user, a JSON object a line, instead of the sums
+    #[arg(long)]
+    user: Option<String>,
+    /// Print the sums as one JSON object
+    #[arg(long, conflicts_with = "user")]
+    json: bool,
+}
+
+impl Events {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (mut users, mut kinds) = (BTreeSet::new(), BTreeMap::<String, u64>::new());
+        let (mut events, mut span) = (0u64, None::<(i64, i64)>);
+        let segments = read(&self.log, &mut |logged| {
+            let UserEvent { user_id, event, event_id, request_id } = logged.event;
+            if let Some(user) = &self.user {
+                if *user == user_id {
+                    let (time, value) = (event.time, event.value);
+                    let line = json!({
+                        "sequence": logged.sequence, "arrived_ms": logged.arrived_ms, "item_id": event.item_id,
+                        "kind": event.kind, "time": time, "value": value, "event_id": event_id, "request_id": request_id,
+                    });
+                    println!("{line}");
+                }
+                return;
+            }
+            events += 1;
+            users.insert(user_id);
+            *kinds.entry(format!("{:?}", event.kind).to_lowercase()).or_default() += 1;
+            let (first, last) = span.unwrap_or((event.time, event.time));
+            span = Some((first.min(event.time), last.max(event.time)));
+        })?;
+        if self.user.is_some() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (first, last) = span.unzip();
+        if self.json {
+            let sums = json!({
+                "segments": segments, "events": events, "users": users.len(), "kinds": kinds, "first": first, "last": last,
+            });
+            println!("{sums}");
+        } else {
+            println!("{events} events of {} users in {segments} files", users.len());
+            kinds.iter().for_each(|(kind, count)| println!("{kind:>10} {count}"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// The log's directory; no server may be writing it
+    #[arg(long, value_name = "DIR")]
+    log: PathBuf,
+    /// Whose events to take out
+    #[arg(long)]
+    user: String,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// Follows nothing: this process keeps no histories.
+struct Nobody;
+
+impl Follower for Nobody {
+    fn recorded(&mut self, _event: &UserEvent) {}
+
+    fn forgotten(&mut self, _user: &str) {}
+}
+
+impl Forget {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        ensure!(self.log.is_dir(), "--log {}: expected the directory of an event log", self.log.display());
+        let config = EventsConfig { path: self.log, ..EventsConfig::default() };
+        let (log, _) = EventLog::open(&config, &Registry::new(), Box::new(Nobody))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let gone = runtime.block_on(log.forget(self.user))?;
+        if self.json {
+            println!("{}", json!({ "events": gone.events, "segments": gone.segments }));
+        } else {
+            println!("{} events are gone, {} files were written anew", gone.events, gone.segments);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

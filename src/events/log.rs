@@ -1,0 +1,187 @@
+//! The log as others see it: opened, written to through its thread, read from files.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use prometheus::Registry;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::config::EventsConfig;
+use super::ids::KnownIds;
+use super::metrics::EventsMetrics;
+use super::record::Logged;
+use super::segment::{self, Segment, SegmentError, io_error};
+use super::writer::{Command, Writer};
+use super::{Follower, writer};
+use crate::domain::{Recorded, UserEvent};
+
+/// Held by whoever writes the log.
+const LOCK: &str = "lock";
+
+/// Why the log cannot be opened.
+#[derive(Debug, Error)]
+pub enum EventLogError {
+    /// Its files.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// Another process writes it.
+    #[error("{}: another process has this event log open", .0.display())]
+    Taken(PathBuf),
+    /// The metrics are registered already.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system gave no thread.
+    #[error("the writer's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why something was not recorded or forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// More requests wait than are allowed.
+    #[error("too many requests wait for the event log")]
+    Full,
+    /// The log cannot be written; the process's log says why.
+    #[error("the event log cannot be written")]
+    Unwritable,
+}
+
+/// What was removed of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    /// Events taken out of the log.
+    pub events: u64,
+    /// Files that were written anew.
+    pub segments: usize,
+}
+
+/// What opening found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opened {
+    /// Events in the log.
+    pub events: u64,
+    /// Its files.
+    pub segments: usize,
+    /// Bytes at the end of the last file that were no whole record, and are gone. Never acknowledged ones.
+    pub cut: u64,
+    /// How long reading took, in seconds.
+    pub seconds: f64,
+}
+
+/// The log's handle. Dropping it lets what waits be written, and waits for that.
+#[derive(Debug)]
+pub struct EventLog {
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EventLog {
+    /// Opens the log in `config.path`, which is made when it is not there, and tells `follower` all that it holds. Reads
+    /// every file: not for an async task. The config is taken as valid.
+    ///
+    /// # Errors
+    /// When another process has it open, when a file cannot be read, or holds damage that no cut-off write explains.
+    pub fn open(
+        config: &EventsConfig,
+        registry: &Registry,
+        mut follower: Box<dyn Follower>,
+    ) -> Result<(Self, Opened), EventLogError> {
+        let started = Instant::now();
+        let metrics = EventsMetrics::new(registry)?;
+        let directory = &config.path;
+        fs::create_dir_all(directory).map_err(io_error(directory))?;
+        let lock = lock(directory)?;
+        segment::clear_drafts(directory)?;
+        let mut ids = KnownIds::new(config.known_ids);
+        let mut segments = Vec::new();
+        let paths = segment::list(directory)?;
+        let mut cut = 0;
+        for (at, path) in paths.iter().enumerate() {
+            let last = at + 1 == paths.len();
+            let segment = Segment::scan(path, last, &mut |logged| {
+                ids.insert(&logged.event.event_id);
+                follower.recorded(&logged.event);
+            })?;
+            let whole = fs::metadata(path).map_err(io_error(path))?.len();
+            cut += whole - segment.bytes;
+            segments.push(segment);
+        }
+        let opened = Opened {
+            events: segments.iter().map(|segment| segment.events).sum(),
+            segments: segments.len(),
+            cut,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        let writer = Writer::new(config.clone(), segments, ids, metrics, follower, lock)?;
+        let (commands, waiting) = mpsc::channel(config.max_queue);
+        let thread = std::thread::Builder::new().name("event-log".into()).spawn(move || writer::run(writer, waiting));
+        let thread = thread.map_err(EventLogError::Thread)?;
+        Ok((Self { commands: Some(commands), thread: Some(thread) }, opened))
+    }
+
+    /// Records the events that the log does not hold yet, all or none; resolves when they are durable and the follower
+    /// was told. Dropping the future does not take them back. `now_ms`: when they arrived, in Unix milliseconds.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. The events may be sent again as they are.
+    pub async fn record(&self, events: Vec<UserEvent>, now_ms: i64) -> Result<Recorded, Refusal> {
+        let (done, outcome) = oneshot::channel();
+        self.send(Command::Record { events, now_ms, done })?;
+        outcome.await.unwrap_or(Err(Refusal::Unwritable))
+    }
+
+    /// Takes every event of the user out of the log's files, and tells the follower; resolves when that is durable.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. A user may then be forgotten in part, and be forgotten again.
+    pub async fn forget(&self, user: String) -> Result<Forgotten, Refusal> {
+        let (done, outcome) = oneshot::channel();
+        self.send(Command::Forget { user, done })?;
+        outcome.await.unwrap_or(Err(Refusal::Unwritable))
+    }
+
+    fn send(&self, command: Command) -> Result<(), Refusal> {
+        let commands = self.commands.as_ref().ok_or(Refusal::Unwritable)?;
+        commands.try_send(command).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Refusal::Full,
+            mpsc::error::TrySendError::Closed(_) => Refusal::Unwritable,
+        })
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        // The thread ends when nobody can send any more and all that waited is done.
+        self.commands.take();
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the event log's thread panicked");
+        }
+    }
+}
+
+/// Reads a log's files, oldest event first; what a write left unfinished at the end is not told. Nothing is changed, so
+/// that a log that a server writes may be read beside it.
+///
+/// # Errors
+/// When a file cannot be read or is damaged elsewhere.
+pub fn read(directory: &Path, take: &mut dyn FnMut(Logged)) -> Result<usize, SegmentError> {
+    let paths = segment::list(directory)?;
+    for (at, path) in paths.iter().enumerate() {
+        Segment::scan(path, at + 1 == paths.len(), take)?;
+    }
+    Ok(paths.len())
+}
+
+/// One process writes a log. The lock goes with the process, however that ends.
+fn lock(directory: &Path) -> Result<File, EventLogError> {
+    let path = directory.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(EventLogError::Taken(directory.to_owned())),
+        Err(fs::TryLockError::Error(reason)) => Err(SegmentError::Io { path, reason }.into()),
+    }
+}

@@ -1,0 +1,32 @@
+//! What users did, on disk before it is acknowledged: a log of segments with one writer, and whoever follows it.
+//!
+//! [`EventLog::open`] replays the log to its [`Follower`] and starts the one thread that writes it. That thread takes all
+//! that waits, writes it, syncs once, tells the follower, and acknowledges: many callers share a sync.
+
+mod config;
+mod ids;
+mod log;
+mod metrics;
+mod record;
+mod segment;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
+mod writer;
+
+pub use config::{EventsConfig, Sync};
+pub use log::{EventLog, EventLogError, Forgotten, Opened, Refusal, read};
+pub use record::Logged;
+pub use segment::SegmentError;
+
+use crate::domain::UserEvent;
+
+/// Keeps what the log says in another form, as histories do. It is told by one thread, in the order of the log: at
+/// opening everything that the log holds, from then on what becomes durable, before that is acknowledged.
+pub trait Follower: Send {
+    /// An event is in the log.
+    fn recorded(&mut self, event: &UserEvent);
+
+    /// No event of the user is in the log any more.
+    fn forgotten(&mut self, user: &str);
+}

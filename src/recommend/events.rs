@@ -1,0 +1,74 @@
+//! Events that arrive while the service runs: into the log, and from there into the histories.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::Registry;
+
+use crate::domain::{Failure, Recorded, UserEvent};
+use crate::events::{EventLog, EventLogError, EventsConfig, Follower, Forgotten, Opened, Refusal};
+use crate::history::HistoryStore;
+
+/// Takes events down. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    log: Arc<EventLog>,
+}
+
+impl Recorder {
+    /// Opens the log and fills `histories` with what it holds. Not for an async task. None: the settings name no log.
+    ///
+    /// # Errors
+    /// See [`EventLog::open`].
+    pub fn open(
+        config: &EventsConfig,
+        histories: Arc<HistoryStore>,
+        registry: &Registry,
+    ) -> Result<Option<(Self, Opened)>, EventLogError> {
+        if config.path == Path::new("") {
+            return Ok(None);
+        }
+        let (log, opened) = EventLog::open(config, registry, Box::new(Histories(histories)))?;
+        Ok(Some((Self { log: Arc::new(log) }, opened)))
+    }
+
+    /// Takes the events down; when this resolves they are in the log and in the histories.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many wait, `NotReady` when the log cannot be written. They may be sent again.
+    pub async fn record(&self, events: Vec<UserEvent>) -> Result<Recorded, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        self.log.record(events, now).await.map_err(failure)
+    }
+
+    /// Removes all that is stored of the user: events from the log's files, and the history.
+    ///
+    /// # Errors
+    /// As [`Recorder::record`].
+    pub async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
+        self.log.forget(user).await.map_err(failure)
+    }
+}
+
+fn failure(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Full => Failure::Overloaded { retry_after: Duration::from_millis(100) },
+        Refusal::Unwritable => {
+            Failure::NotReady { reason: "the event log cannot be written", retry_after: Duration::from_secs(5) }
+        }
+    }
+}
+
+/// Histories follow the log.
+struct Histories(Arc<HistoryStore>);
+
+impl Follower for Histories {
+    fn recorded(&mut self, event: &UserEvent) {
+        self.0.append(&event.user_id, event.event.clone());
+    }
+
+    fn forgotten(&mut self, user: &str) {
+        self.0.remove(user);
+    }
+}

@@ -1,0 +1,99 @@
+//! `EventService`: check, record, answer.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::domain::{Failure, Recorded};
+use crate::wire::v1::event_service_server::EventService;
+use crate::wire::{self, v1};
+
+use super::desk::{Desk, Recommends};
+
+/// Requests of one stream that are worked on at once; further ones wait on the client's side.
+const AT_ONCE: usize = 16;
+
+/// `reg4rec.v1.EventService` over a desk.
+#[derive(Debug)]
+pub(super) struct Events<R> {
+    pub desk: Arc<Desk<R>>,
+}
+
+#[tonic::async_trait]
+impl<R: Recommends> EventService for Events<R> {
+    async fn record(&self, sent: Request<v1::RecordRequest>) -> Result<Response<v1::RecordResponse>, Status> {
+        let outcome = record(&self.desk, sent.into_inner()).await;
+        let recorded = outcome.map_err(|failure| wire::status(&failure, ""))?;
+        Ok(Response::new(wire::record::response(recorded)))
+    }
+
+    type RecordStreamStream = ReceiverStream<Result<v1::RecordResult, Status>>;
+
+    async fn record_stream(
+        &self,
+        sent: Request<Streaming<v1::RecordRequest>>,
+    ) -> Result<Response<Self::RecordStreamStream>, Status> {
+        // Not ready is the state of the server, not of one request.
+        self.desk.recommender().map_err(|failure| wire::status(&failure, ""))?;
+        let (results, answers) = mpsc::channel(AT_ONCE);
+        tokio::spawn(answer_all(Arc::clone(&self.desk), sent.into_inner(), results));
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+/// Records the requests of a stream as they come, several at once, and answers in their order. Ends with the stream, or
+/// when nobody takes the answers any more.
+async fn answer_all<R: Recommends>(
+    desk: Arc<Desk<R>>,
+    mut sent: Streaming<v1::RecordRequest>,
+    results: mpsc::Sender<Result<v1::RecordResult, Status>>,
+) {
+    let (begun, mut running) = mpsc::channel(AT_ONCE);
+    let read = async move {
+        loop {
+            let next = match sent.message().await {
+                Ok(Some(request)) => {
+                    let desk = Arc::clone(&desk);
+                    Ok(tokio::spawn(async move { record(&desk, request).await }))
+                }
+                Ok(None) => return,
+                // A message that cannot be read ends a gRPC stream.
+                Err(status) => Err(status),
+            };
+            let over = next.is_err();
+            if begun.send(next).await.is_err() || over {
+                return;
+            }
+        }
+    };
+    let answer = async move {
+        while let Some(next) = running.recv().await {
+            let result = match next {
+                Ok(task) => {
+                    let ended = |error: tokio::task::JoinError| Err(Failure::Internal(error.to_string()));
+                    Ok(wire::record::result(task.await.unwrap_or_else(ended)))
+                }
+                Err(status) => Err(status),
+            };
+            if results.send(result).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(read, answer);
+}
+
+async fn record<R: Recommends>(desk: &Desk<R>, sent: v1::RecordRequest) -> Result<Recorded, Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let events = wire::record::events(sent, now)?;
+    let outcome = desk.recommender()?.record(events).await;
+    match &outcome {
+        Ok(_) => {}
+        Err(Failure::Internal(cause)) => tracing::error!(cause, "events were not recorded"),
+        Err(failure) => tracing::debug!(%failure, "events were refused"),
+    }
+    outcome
+}
