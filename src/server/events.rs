@@ -1,6 +1,9 @@
 //! `EventService`: check, record, answer.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
@@ -44,6 +47,9 @@ impl<R: Recommends> EventService for Events<R> {
     }
 }
 
+/// A request of a stream that is being recorded.
+type Recording = Pin<Box<dyn Future<Output = Result<Recorded, Failure>> + Send>>;
+
 /// Records the requests of a stream as they come, several at once, and answers in their order. Ends with the stream, or
 /// when nobody takes the answers any more.
 async fn answer_all<R: Recommends>(
@@ -51,14 +57,11 @@ async fn answer_all<R: Recommends>(
     mut sent: Streaming<v1::RecordRequest>,
     results: mpsc::Sender<Result<v1::RecordResult, Status>>,
 ) {
-    let (begun, mut running) = mpsc::channel(AT_ONCE);
+    let (begun, mut running) = mpsc::channel::<Result<Recording, Status>>(AT_ONCE);
     let read = async move {
         loop {
             let next = match sent.message().await {
-                Ok(Some(request)) => {
-                    let desk = Arc::clone(&desk);
-                    Ok(tokio::spawn(async move { record(&desk, request).await }))
-                }
+                Ok(Some(request)) => Ok(begin(&desk, request).await),
                 Ok(None) => return,
                 // A message that cannot be read ends a gRPC stream.
                 Err(status) => Err(status),
@@ -72,10 +75,7 @@ async fn answer_all<R: Recommends>(
     let answer = async move {
         while let Some(next) = running.recv().await {
             let result = match next {
-                Ok(task) => {
-                    let ended = |error: tokio::task::JoinError| Err(Failure::Internal(error.to_string()));
-                    Ok(wire::record::result(task.await.unwrap_or_else(ended)))
-                }
+                Ok(recording) => Ok(wire::record::result(recording.await)),
                 Err(status) => Err(status),
             };
             if results.send(result).await.is_err() {
@@ -84,6 +84,17 @@ async fn answer_all<R: Recommends>(
         }
     };
     tokio::join!(read, answer);
+}
+
+/// Puts a request into the log's queue, so that requests stand there in the order of their stream, and does not wait
+/// for more.
+async fn begin<R: Recommends>(desk: &Arc<Desk<R>>, request: v1::RecordRequest) -> Recording {
+    let desk = Arc::clone(desk);
+    let mut recording: Recording = Box::pin(async move { record(&desk, request).await });
+    match poll_fn(|context| Poll::Ready(recording.as_mut().poll(context))).await {
+        Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
+        Poll::Pending => recording,
+    }
 }
 
 async fn record<R: Recommends>(desk: &Desk<R>, sent: v1::RecordRequest) -> Result<Recorded, Failure> {

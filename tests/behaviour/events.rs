@@ -173,6 +173,24 @@ async fn one_bad_request_is_refused_whole_and_ends_no_stream() {
     }
     // The refused request left nothing behind: its first event was new to the stream.
     assert_eq!(outcomes, [(1, 0), (Code::InvalidArgument as u32, 2), (1, 1)]);
+
+    // Many at once stand in the log in the order of their stream.
+    let (requests, sent) = mpsc::channel(64);
+    let mut results =
+        EventServiceClient::new(to.clone()).record_stream(ReceiverStream::new(sent)).await.unwrap().into_inner();
+    let asked = tokio::spawn(async move {
+        for at in 0..300 {
+            requests.send(v1::RecordRequest { events: vec![click("v", at, "")] }).await.unwrap();
+        }
+    });
+    for _ in 0..300 {
+        assert!(matches!(results.message().await.unwrap().unwrap().outcome, Some(Outcome::Response(_))));
+    }
+    asked.await.unwrap();
+    drop(process);
+    let mut order = Vec::new();
+    reg4rec::events::read(&log, &mut |logged| order.push(logged.event.event.item_id)).unwrap();
+    assert_eq!(order.split_off(2), (0..300).map(|at| format!("item-{at}")).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
