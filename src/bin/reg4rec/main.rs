@@ -1,9 +1,10 @@
-//! The person's tool: asks a running server, and looks into bundles.
+//! The person's tool: asks and operates a running server, looks into bundles and publishes them.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod ask;
 mod bundle;
 mod page;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks a running server, and looks into bundles.
+/// Asks and operates a running server, looks into bundles and publishes them.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -24,15 +25,18 @@ struct Tool {
 enum Command {
     /// Asks a server for recommendations
     Ask(ask::Ask),
-    /// Looks into a bundle's directory
+    /// Looks into a bundle's directory, or publishes it to a registry
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Lists a server's variants, and changes them
+    Variants(variants::Variants),
 }
 
 fn main() -> ExitCode {
     let outcome = match Tool::parse().command {
         Command::Ask(ask) => ask.run(),
         Command::Bundle(bundle) => bundle.run(),
+        Command::Variants(variants) => variants.run(),
     };
     match outcome {
         Ok(code) => code,
