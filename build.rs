@@ -10,15 +10,18 @@ use protox::prost_reflect::prost_types::{
 };
 
 const PACKAGE: &str = "reg4rec.v1";
-const FILES: [&str; 2] = ["reg4rec/v1/recommendation.proto", "reg4rec/v1/events.proto"];
+/// What callers may reach, and what reflection tells them of.
+const PUBLIC: [&str; 2] = ["reg4rec/v1/recommendation.proto", "reg4rec/v1/events.proto"];
+/// What only the admin port serves.
+const ADMIN: [&str; 1] = ["reg4rec/v1/admin.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let public = protox::compile(FILES, ["proto"])?;
-    fs::write(out.join("reg4rec.v1.bin"), public.encode_to_vec())?;
+    fs::write(out.join("reg4rec.v1.bin"), protox::compile(PUBLIC, ["proto"])?.encode_to_vec())?;
+    fs::write(out.join("reg4rec.v1.admin.bin"), protox::compile(ADMIN, ["proto"])?.encode_to_vec())?;
 
-    let mut local = public.clone();
+    let mut local = protox::compile(PUBLIC.into_iter().chain(ADMIN), ["proto"])?;
     take_request_strings_as_bytes(&mut local);
     tonic_prost_build::configure()
         .build_client(false)

@@ -16,6 +16,7 @@
 //! | [`artifact`] | the bundle: what serving needs from training, verified |
 //! | [`engine`] | the one thread per device that owns networks |
 //! | [`recommend`] | the online sentence: request, history, batch, engine, items, answer |
+//! | [`rollout`] | from a bundle to a variant that serves, stage by stage; the registry's pointers, rollback |
 //! | [`server`] | tonic services, health, metrics page, drain |
 //! | [`training`] | data, tokens, pre-training, fit, publish, report |
 //! | [`evaluation`] | metrics over the full catalogue, baselines, run records |
@@ -34,6 +35,7 @@ pub mod events;
 pub mod history;
 pub mod model;
 pub mod recommend;
+pub mod rollout;
 pub mod server;
 pub mod tokenizer;
 #[cfg(feature = "train")]

@@ -23,8 +23,10 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("engine", &["model", "decode", "catalog", "batch"]),
     // `artifact` for the type of a loaded bundle: a variant is made of one.
     ("recommend", &["history", "catalog", "engine", "batch", "experiment", "events", "artifact"]),
+    // Wires a bundle to an engine to a variant, and nothing of requests.
+    ("rollout", &["artifact", "model", "catalog", "engine", "recommend"]),
     // Beside the sentence and the wire only views of what a page shows.
-    ("server", &["wire", "recommend", "artifact", "catalog", "config"]),
+    ("server", &["wire", "recommend", "rollout", "artifact", "catalog", "config"]),
     ("training", &["tokenizer", "catalog", "decode", "model", "artifact", "events", "evaluation"]),
     ("evaluation", &["catalog", "decode", "model"]),
 ];

@@ -55,23 +55,30 @@ pub(super) struct Content {
 }
 
 impl LoadedBundle {
-    /// The network on `device`. Refuses weights that do not fit the sizes in the manifest: every tensor must be there
-    /// with its shape, and no other.
+    /// The network on `device`, as [`build_network`] makes it.
     pub fn network<B: Backend>(&self, device: &B::Device) -> Result<Network<B>, BundleError> {
-        let refuse = |reason: String| BundleError::new(WEIGHTS_FILE, reason);
-        let config = &self.manifest.network;
-        // Made first and filled then, so sizes that these weights cannot fill must not ask for memory.
-        let least = least_numbers(config);
-        if least > self.weight_facts.numbers {
-            return Err(refuse(format!(
-                "holds {} numbers, a network of the manifest's sizes has at least {least}",
-                self.weight_facts.numbers
-            )));
-        }
-        contained(WEIGHTS_FILE, || {
-            load_weights(config, self.weights.clone(), device).map_err(|error| refuse(error.to_string()))
-        })
+        build_network(&self.manifest.network, self.weight_facts, self.weights.clone(), device)
     }
+}
+
+/// The network of the sizes `config` with a bundle's weights, on `device`. `facts` is what the weights were found to
+/// hold. Refuses weights that do not fit the sizes: every tensor must be there with its shape, and no other.
+pub fn build_network<B: Backend>(
+    config: &NetworkConfig,
+    facts: TensorFacts,
+    weights: Vec<u8>,
+    device: &B::Device,
+) -> Result<Network<B>, BundleError> {
+    let refuse = |reason: String| BundleError::new(WEIGHTS_FILE, reason);
+    // Made first and filled then, so sizes that these weights cannot fill must not ask for memory.
+    let least = least_numbers(config);
+    if least > facts.numbers {
+        return Err(refuse(format!(
+            "holds {} numbers, a network of the manifest's sizes has at least {least}",
+            facts.numbers
+        )));
+    }
+    contained(WEIGHTS_FILE, || load_weights(config, weights, device).map_err(|error| refuse(error.to_string())))
 }
 
 /// A number of numbers that no network of these sizes goes below.

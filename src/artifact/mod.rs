@@ -9,6 +9,7 @@
 //! | `golden.json` | some requests with the answers expected ([`Golden`]) |
 //! | `warmup.json` | the shapes to run before the first request ([`WarmupShape`]) |
 //!
+//! A [`BundleRegistry`] keeps bundles by variant and version and points at the one to serve.
 //! [`publish()`] writes one whole or not at all; [`load()`] believes nothing that it has not checked; [`verify()`] and
 //! [`show()`] tell a person. No file holds anything that can execute.
 
@@ -18,6 +19,7 @@ mod items;
 mod load;
 mod manifest;
 mod publish;
+mod registry;
 mod report;
 #[cfg(test)]
 mod sample;
@@ -25,8 +27,9 @@ mod tensors;
 
 pub use error::BundleError;
 pub use golden::{Golden, GoldenAnswer, GoldenEvent, WarmupShape};
-pub use load::{LoadedBundle, load};
+pub use load::{LoadedBundle, build_network, load};
 pub use manifest::{DataFacts, FileFacts, MANIFEST_FILE, Manifest, SCHEMA_VERSION, TokenizerFacts};
 pub use publish::{BundleParts, check_target, publish};
+pub use registry::{BundleRegistry, FileMark};
 pub use report::{BundleView, VerifyReport, show, verify};
 pub use tensors::{Tensor, TensorFacts, pack_tensors, tensors};

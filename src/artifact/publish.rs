@@ -132,14 +132,14 @@ fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleErro
 }
 
 /// A directory to publish to, and its neighbours.
-struct Target {
+pub(super) struct Target {
     dir: PathBuf,
     parent: PathBuf,
     name: String,
 }
 
 impl Target {
-    fn of(dir: &Path) -> Result<Self, BundleError> {
+    pub(super) fn of(dir: &Path) -> Result<Self, BundleError> {
         let refuse = |reason: &str| BundleError::new(dir.display().to_string(), reason);
         // A link to a bundle stays; what it points at is replaced.
         let dir = match fs::canonicalize(dir) {
@@ -175,9 +175,9 @@ impl Target {
         Ok(())
     }
 
-    /// Makes the parent directory and holds other writers off until dropped. None where the file system has no locks: then nobody is held off, and
-    /// leftovers stay because nobody can tell the dead from the living.
-    fn lock(&self) -> Result<Option<File>, BundleError> {
+    /// Makes the parent directory and holds other writers off until dropped. None where the file system has no locks:
+    /// then nobody is held off, and leftovers stay because nobody can tell the dead from the living.
+    pub(super) fn lock(&self) -> Result<Option<File>, BundleError> {
         fs::create_dir_all(&self.parent).map_err(|error| failed("cannot be made", &self.parent, &error))?;
         let parent = File::open(&self.parent).map_err(|error| failed("cannot be opened", &self.parent, &error))?;
         match parent.lock() {
@@ -199,7 +199,8 @@ impl Target {
         }
     }
 
-    fn remove_leftovers(&self) -> Result<(), BundleError> {
+    /// Removes the temporary directories of dead writers. Only for who holds the lock.
+    pub(super) fn remove_leftovers(&self) -> Result<(), BundleError> {
         let list = |error| failed("cannot be listed", &self.parent, &error);
         for entry in fs::read_dir(&self.parent).map_err(list)? {
             let entry = entry.map_err(list)?;
@@ -221,12 +222,17 @@ impl Target {
             .is_some_and(|(pid, nth)| number(pid) && number(nth))
     }
 
-    fn write(&self, bundle: &Sealed) -> Result<Temporary, BundleError> {
+    /// An empty temporary directory beside the target.
+    pub(super) fn temporary(&self) -> Result<Temporary, BundleError> {
         static NTH: AtomicU32 = AtomicU32::new(0);
         let nth = NTH.fetch_add(1, Ordering::Relaxed);
         let path = self.parent.join(format!(".{}.{}-{nth}.tmp", self.name, std::process::id()));
         fs::create_dir(&path).map_err(|error| failed("cannot be made", &path, &error))?;
-        let temporary = Temporary { path };
+        Ok(Temporary { path })
+    }
+
+    fn write(&self, bundle: &Sealed) -> Result<Temporary, BundleError> {
+        let temporary = self.temporary()?;
         let manifest = (MANIFEST_FILE, &bundle.manifest_bytes);
         for (name, bytes) in bundle.files.iter().map(|(name, bytes)| (*name, bytes)).chain([manifest]) {
             write_synced(&temporary.path.join(name), bytes)
@@ -267,8 +273,8 @@ impl Target {
 }
 
 /// A directory that is gone when dropped, unless it was renamed.
-struct Temporary {
-    path: PathBuf,
+pub(super) struct Temporary {
+    pub(super) path: PathBuf,
 }
 
 impl Drop for Temporary {
@@ -300,11 +306,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes the names in a directory durable, where directories can be synced.
-fn sync_dir(path: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> BundleError {
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> BundleError {
     BundleError::new(path.display().to_string(), format!("{what}: {error}"))
 }
 

@@ -13,6 +13,7 @@ use crate::engine::EngineConfig;
 use crate::events::EventsConfig;
 use crate::history::HistoryConfig;
 use crate::recommend::RecommendConfig;
+use crate::rollout::{Device, RegistryConfig};
 use crate::server::ServerConfig;
 
 pub use layers::{DEFAULTS, Layers, read};
@@ -25,6 +26,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// What is served.
     pub bundle: BundleConfig,
+    /// Or what a registry says is served.
+    pub registry: RegistryConfig,
     /// What holds for every request.
     pub recommend: RecommendConfig,
     /// The stored histories.
@@ -49,16 +52,6 @@ pub struct BundleConfig {
     pub variant: String,
     /// Where the network runs.
     pub device: Device,
-}
-
-/// Where the network runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
 }
 
 /// Section `[log]`.
@@ -126,6 +119,12 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
             problems.push(format!("log.filter is {:?}, expected filter directives: {error}", self.log.filter));
         }
+        if self.registry.is_set() && !self.bundle.path.as_os_str().is_empty() {
+            let (bundle, registry) = (self.bundle.path.display(), self.registry.path.display());
+            problems
+                .push(format!("bundle.path is {bundle} and registry.path is {registry}, expected only one of them"));
+        }
+        problems.extend(named("registry", self.registry.validate()));
         problems.extend(named("recommend", self.recommend.validate()));
         problems.extend(named("history", self.history.validate()));
         problems.extend(named("events", self.events.validate()));
@@ -174,12 +173,14 @@ mod tests {
         assert_eq!(config.recommend, RecommendConfig::default());
         assert_eq!(config.history, HistoryConfig::default());
         assert_eq!(config.engine, EngineConfig::default());
+        assert_eq!(config.registry, RegistryConfig::default());
         // And it names every key, so that it is the whole documentation.
         let table: toml::Table = DEFAULTS.parse().unwrap();
         for (section, default) in [
             ("recommend", toml::Table::try_from(config.recommend).unwrap()),
             ("history", toml::Table::try_from(config.history).unwrap()),
             ("engine", toml::Table::try_from(config.engine).unwrap()),
+            ("registry", toml::Table::try_from(config.registry).unwrap()),
         ] {
             assert_eq!(table[section].as_table().unwrap(), &default, "{section}");
         }
@@ -250,6 +251,22 @@ mod tests {
         assert!(error.contains("server.deadline_margin_ms is 1, expected 2 to 1000"), "{error}");
         assert!(error.contains("bundle.variant is \"a b\""), "{error}");
         assert!(error.contains("history.max_users is 0: expected 1 to 1000000000"), "{error}");
+    }
+
+    #[test]
+    fn a_registry_and_a_bundle_at_once_are_refused_and_so_are_names_that_are_none() {
+        let one =
+            file("[registry]\npath = \"r\"\nvariants = [\"a\", \"..\", \"a\"]\npoll_ms = 1\n[bundle]\npath = \"b\"\n");
+        let error = refused(&Layers { file: Some(one.path()), ..Layers::default() });
+        for part in [
+            "bundle.path is b and registry.path is r, expected only one of them",
+            "registry.variants[1] is variant: \"..\"",
+            "registry.variants[2] is \"a\": expected each name once",
+            "registry.default is \"default\": expected one of [\"a\", \"..\", \"a\"]",
+            "registry.poll_ms is 1: expected 50 to 3600000",
+        ] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
     }
 
     #[test]

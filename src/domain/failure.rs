@@ -62,6 +62,17 @@ pub enum Failure {
     /// This server is not configured to do that.
     #[error("off: {0}")]
     Off(&'static str),
+    /// The registry holds no such bundle.
+    #[error("no bundle {0:?} in the registry")]
+    UnknownBundle(String),
+    /// What an operator asked for cannot be done as things stand; nothing was changed.
+    #[error("{reason}")]
+    Unmet {
+        /// Why, for programs: `BUNDLE_REFUSED`, `NO_PREVIOUS`, `NO_REGISTRY` or `NO_LOG_FILTER`.
+        code: &'static str,
+        /// Why, for people.
+        reason: String,
+    },
     /// Ours. The cause goes to the log under an id; the caller gets the id.
     #[error("internal: {0}")]
     Internal(String),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::age::ModelAges;
 use super::variant::Variant;
 use crate::domain::Stage;
 
@@ -16,6 +17,7 @@ pub(super) struct RecommendMetrics {
     stages: HistogramVec,
     model_info: IntGaugeVec,
     index_items: IntGaugeVec,
+    ages: ModelAges,
 }
 
 /// The one reason for which a live path ends before its time: CORP found its belief to jump.
@@ -49,7 +51,9 @@ impl RecommendMetrics {
         registry.register(Box::new(stages.clone()))?;
         registry.register(Box::new(model_info.clone()))?;
         registry.register(Box::new(index_items.clone()))?;
-        Ok(Self { cold_start, without_deadline, short, pruned, stages, model_info, index_items })
+        let ages = ModelAges::new()?;
+        registry.register(Box::new(ages.clone()))?;
+        Ok(Self { cold_start, without_deadline, short, pruned, stages, model_info, index_items, ages })
     }
 
     /// Counts one answer.
@@ -70,6 +74,7 @@ impl RecommendMetrics {
         self.model_info.with_label_values(&labels(variant)).set(1);
         let items = i64::try_from(variant.index.len()).unwrap_or(i64::MAX);
         self.index_items.with_label_values(&[&variant.name]).set(items);
+        self.ages.set(&variant.name, variant.created);
     }
 }
 

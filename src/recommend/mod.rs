@@ -2,6 +2,7 @@
 //!
 //! [`Recommender::recommend`] tells it, a line a stage; the other files are its words.
 
+mod age;
 mod cold;
 mod config;
 mod door;
@@ -10,6 +11,7 @@ mod known;
 mod metrics;
 mod name;
 mod recommender;
+mod shelf;
 mod stopwatch;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -19,4 +21,5 @@ mod variant;
 pub use config::RecommendConfig;
 pub use events::Recorder;
 pub use recommender::{Recommender, RecommenderError};
+pub use shelf::{NoWayBack, SlotView};
 pub use variant::{Variant, VariantView};

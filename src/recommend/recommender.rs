@@ -1,8 +1,7 @@
 //! The sentence itself.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -21,6 +20,7 @@ use super::events::Recorder;
 use super::known::Known;
 use super::metrics::RecommendMetrics;
 use super::name::{self, RequestIds};
+use super::shelf::{NoWayBack, Shelf, SlotView};
 use super::stopwatch::Stopwatch;
 use super::variant::{Loaded, Variant, VariantView};
 
@@ -41,7 +41,8 @@ pub enum RecommenderError {
     Metrics(#[from] prometheus::Error),
 }
 
-type Variants = BTreeMap<String, Arc<Loaded>>;
+/// How often a variant that was let go is looked at, whether its last request has ended.
+const LAST_REQUEST: Duration = Duration::from_millis(20);
 
 /// Answers requests. Clones share everything.
 #[derive(Clone)]
@@ -50,10 +51,11 @@ pub struct Recommender {
 }
 
 struct Inner {
-    variants: ArcSwap<Variants>,
-    /// Marked whenever the variants change.
+    shelf: ArcSwap<Shelf>,
+    /// Held by whoever changes the shelf, so that the metrics follow in the same order.
+    changing: Mutex<()>,
+    /// Marked whenever the shelf changes.
     swapped: watch::Sender<()>,
-    default: String,
     histories: Arc<HistoryStore>,
     /// None yet, or never: events are not recorded.
     recorder: OnceLock<Recorder>,
@@ -74,24 +76,23 @@ impl Recommender {
     ) -> Result<Self, RecommenderError> {
         config.validate().map_err(RecommenderError::Config)?;
         let metrics = RecommendMetrics::new(registry)?;
-        let mut loaded = Variants::new();
+        let mut shelf = Shelf::new(default);
         for variant in variants {
-            let variant = Loaded::new(variant).map_err(RecommenderError::Config)?;
-            metrics.show(&variant.variant, None);
-            let name = variant.variant.name.clone();
-            if loaded.insert(name.clone(), Arc::new(variant)).is_some() {
+            let loaded = Loaded::new(variant).map_err(RecommenderError::Config)?;
+            let name = loaded.variant.name.clone();
+            if shelf.get(&name).is_some() {
                 return Err(RecommenderError::Twice(name));
             }
+            metrics.show(&loaded.variant, None);
+            shelf.put(Arc::new(loaded));
         }
-        if !loaded.contains_key(&default) {
-            return Err(RecommenderError::NoDefault(default));
+        if shelf.get("").is_none() {
+            return Err(RecommenderError::NoDefault(shelf.default_name().to_owned()));
         }
-        let variants = ArcSwap::from_pointee(loaded);
-        let (swapped, ids, door) = (watch::Sender::new(()), RequestIds::new(), Door::open());
-        let recorder = OnceLock::new();
-        Ok(Self {
-            inner: Arc::new(Inner { variants, swapped, default, histories, recorder, config, metrics, ids, door }),
-        })
+        let (shelf, swapped, changing) = (ArcSwap::from_pointee(shelf), watch::Sender::new(()), Mutex::new(()));
+        let (ids, door, recorder) = (RequestIds::new(), Door::open(), OnceLock::new());
+        let inner = Inner { shelf, changing, swapped, histories, recorder, config, metrics, ids, door };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Answers one request, no later than its deadline or the configured maximum. Dropping the future gives it up.
@@ -109,7 +110,8 @@ impl Recommender {
         let _visit = door.enter()?;
         let mut stopwatch = Stopwatch::start();
         let deadline = self.deadline(deadline);
-        let loaded = self.variant(&request.variant)?;
+        // Kept to the end of the request, whatever serves under that name by then.
+        let loaded = self.loaded(&request.variant).ok_or_else(|| self.unknown(&request.variant))?;
         let settings = loaded.settings(&request.decode)?;
         let Variant { engine, index, .. } = &loaded.variant;
         engine.refuse_late(deadline)?;
@@ -164,31 +166,69 @@ impl Recommender {
         self.inner.recorder.get().ok_or(off)?.record(events).await
     }
 
-    /// Adds a variant, or replaces the one of the same name. Requests that run keep the one they began with; when the
-    /// last of them is done its engine is dropped, which waits for the engine's thread.
+    /// Adds a variant, or replaces the one of the same name. Requests that run keep the one they began with. What was
+    /// replaced stays loaded and warm, for [`Recommender::rollback`]; the one before that ends with its last request.
+    ///
+    /// Called within a tokio runtime.
     pub fn set_variant(&self, variant: Variant) -> Result<(), RecommenderError> {
-        let Inner { variants, swapped, metrics, .. } = &*self.inner;
         let loaded = Arc::new(Loaded::new(variant).map_err(RecommenderError::Config)?);
         let name = loaded.variant.name.clone();
-        let before = variants.rcu(|now| {
-            let mut next = Variants::clone(now);
-            next.insert(name.clone(), loaded.clone());
-            next
-        });
-        metrics.show(&loaded.variant, before.get(&name).map(|old| &old.variant));
-        swapped.send_replace(());
+        let evicted = self.change(&name, |shelf| shelf.put(loaded));
+        if let Some(evicted) = evicted {
+            tokio::spawn(end(evicted));
+        }
         Ok(())
     }
 
-    /// The loaded variants, by name.
+    /// Lets the variant that served before under this name serve again: a swap, as both are loaded.
+    ///
+    /// # Errors
+    /// When there is no such name, or nothing to go back to; then nothing is changed.
+    pub fn rollback(&self, name: &str) -> Result<(), NoWayBack> {
+        self.change(name, |shelf| shelf.go_back(name))
+    }
+
+    /// Makes a loaded variant the one of requests that name none. False when no such variant is loaded.
+    pub fn set_default(&self, name: &str) -> bool {
+        self.change(name, |shelf| shelf.make_default(name))
+    }
+
+    /// Changes a copy of the shelf, puts it in the shelf's place, and lets the metrics of `name` follow.
+    fn change<T>(&self, name: &str, change: impl FnOnce(&mut Shelf) -> T) -> T {
+        let Inner { shelf, changing, swapped, metrics, .. } = &*self.inner;
+        // Nothing is kept under the lock, so a poisoned one guards nothing that is broken.
+        let changing = changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = shelf.load_full();
+        let mut next = Shelf::clone(&before);
+        let outcome = change(&mut next);
+        let (old, new) = (before.get(name).cloned(), next.get(name).cloned());
+        shelf.store(Arc::new(next));
+        if let Some(new) = new.filter(|new| !old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new))) {
+            metrics.show(&new.variant, old.as_ref().map(|old| &old.variant));
+        }
+        drop(changing);
+        swapped.send_replace(());
+        outcome
+    }
+
+    /// The variants that serve, by name.
     pub fn variants(&self) -> Vec<VariantView> {
-        self.inner.variants.load().values().map(|loaded| loaded.view(&self.inner.default)).collect()
+        self.slots().into_iter().map(|slot| slot.current).collect()
+    }
+
+    /// The loaded variants with what each would go back to, by name.
+    pub fn slots(&self) -> Vec<SlotView> {
+        self.inner.shelf.load().views()
+    }
+
+    /// Marked whenever a variant is added, replaced, rolled back or made the default.
+    pub fn watch_variants(&self) -> watch::Receiver<()> {
+        self.inner.swapped.subscribe()
     }
 
     /// Whether requests should be sent here: not draining, and the default variant's engine runs.
     pub fn ready(&self) -> bool {
-        let variants = self.inner.variants.load();
-        let runs = variants.get(&self.inner.default).is_some_and(|loaded| loaded.variant.engine.alive());
+        let runs = self.loaded("").is_some_and(|loaded| loaded.variant.engine.alive());
         *self.inner.door.watch_ready().borrow() && runs
     }
 
@@ -213,17 +253,17 @@ impl Recommender {
     pub async fn engine_stopped(&self) -> String {
         let mut swapped = self.inner.swapped.subscribe();
         loop {
-            let variants = self.inner.variants.load_full();
-            if let Some(stopped) = variants.values().find(|loaded| !loaded.variant.engine.alive()) {
+            let shelf = self.inner.shelf.load_full();
+            if let Some(stopped) = shelf.serving().find(|loaded| !loaded.variant.engine.alive()) {
                 return stopped.variant.name.clone();
             }
             let mut changes = JoinSet::new();
-            for loaded in variants.values() {
+            for loaded in shelf.serving() {
                 let mut alive = loaded.variant.engine.watch_alive();
                 changes.spawn(async move { drop(alive.changed().await) });
             }
             // Not held while waiting: a variant that is replaced must be free to end.
-            drop(variants);
+            drop(shelf);
             tokio::select! {
                 _ = swapped.changed() => {}
                 _ = changes.join_next() => {}
@@ -239,9 +279,14 @@ impl Recommender {
         given.map_or(latest, |given| given.min(latest))
     }
 
-    fn variant(&self, asked: &str) -> Result<Arc<Loaded>, Failure> {
-        let name = if asked.is_empty() { &self.inner.default } else { asked };
-        self.inner.variants.load().get(name).cloned().ok_or_else(|| Failure::UnknownVariant(name.to_owned()))
+    /// The variant that serves under this name now, the default for an empty one; none when none is loaded.
+    pub(super) fn loaded(&self, name: &str) -> Option<Arc<Loaded>> {
+        self.inner.shelf.load().get(name).cloned()
+    }
+
+    fn unknown(&self, asked: &str) -> Failure {
+        let default = || self.inner.shelf.load().default_name().to_owned();
+        Failure::UnknownVariant(if asked.is_empty() { default() } else { asked.to_owned() })
     }
 
     /// The history that came with the request, or else the stored one.
@@ -254,5 +299,18 @@ impl Recommender {
         }
         // All of it: what is excluded looks further back than the network does.
         Cow::Owned(self.inner.histories.recent(&request.user_id, usize::MAX))
+    }
+}
+
+/// Lets a variant go once its last request has ended, on a thread that may wait for the engine's.
+async fn end(loaded: Arc<Loaded>) {
+    // No shelf holds it any more, so nobody takes it up again.
+    while Arc::strong_count(&loaded) > 1 {
+        tokio::time::sleep(LAST_REQUEST).await;
+    }
+    let bundle = format!("{}/{}", loaded.variant.bundle_name, loaded.variant.bundle_version);
+    let variant = loaded.variant.name.clone();
+    if tokio::task::spawn_blocking(move || drop(loaded)).await.is_ok() {
+        tracing::info!(variant, bundle, "let go");
     }
 }

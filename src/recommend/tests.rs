@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Registry;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{RecommendConfig, Recommender, RecommenderError, Variant};
+use super::{NoWayBack, RecommendConfig, Recommender, RecommenderError, Variant};
 use crate::catalog::Index;
 use crate::domain::{
     DecodeOverrides, Event, EventKind, Failure, Filter, Lateness, RecommendAnswer, RecommendRequest, Stage,
@@ -40,6 +40,8 @@ async fn variant(name: &str, model: FakeModel, index: Arc<Index>, metrics: &Engi
         index,
         bundle_name: "demo".into(),
         bundle_version: "7".into(),
+        created: SystemTime::now() - Duration::from_secs(3600),
+        directory: "registry/main/7".into(),
         settings: DecodeSettings::default(),
         max_history: 8,
     }
@@ -139,6 +141,8 @@ async fn an_answer_says_where_it_comes_from() {
     let info = "reg4rec_model_info{name=\"demo\",variant=\"main\",version=\"7\"}";
     assert_eq!(series(&house.registry, info), 1.0);
     assert_eq!(series(&house.registry, "reg4rec_index_items{variant=\"main\"}"), 300.0);
+    let age = series(&house.registry, "reg4rec_model_age_seconds{variant=\"main\"}");
+    assert!((3600.0..3700.0).contains(&age), "{age}");
 }
 
 #[tokio::test]
@@ -360,6 +364,65 @@ async fn a_variant_is_swapped_under_load_without_losing_a_request() {
     assert!(house.recommender.ready() && !stopped.is_finished(), "an engine that was replaced has not failed");
     let page = prometheus::TextEncoder::new().encode_to_string(&house.registry.gather()).unwrap();
     assert_eq!(page.matches("reg4rec_model_info{").count(), 1, "only the bundle that serves is shown");
+}
+
+#[tokio::test]
+async fn a_rollback_swaps_back_and_forth_and_what_came_before_ends() {
+    let house = house(FakeModel::default()).await;
+    let recommender = &house.recommender;
+    assert_eq!(recommender.rollback("main"), Err(NoWayBack::NoPrevious));
+    assert_eq!(recommender.rollback("other"), Err(NoWayBack::Unknown));
+    let first = recommender.loaded("main").unwrap().variant.engine.watch_alive();
+    for version in ["8", "9"] {
+        let next = variant("main", FakeModel::default(), house.index.clone(), &house.metrics).await;
+        recommender.set_variant(Variant { bundle_version: version.into(), ..next }).unwrap();
+    }
+    let shown = || {
+        let slot = recommender.slots().remove(0);
+        (slot.current.bundle_version, slot.previous.map(|previous| previous.bundle_version))
+    };
+    let info = |version| format!("reg4rec_model_info{{name=\"demo\",variant=\"main\",version=\"{version}\"}}");
+    assert_eq!(shown(), ("9".into(), Some("8".into())));
+    recommender.rollback("main").unwrap();
+    assert_eq!(shown(), ("8".into(), Some("9".into())));
+    assert_eq!(series(&house.registry, &info("8")), 1.0);
+    assert_eq!(recommender.recommend(viewed(&[5]), None).await.unwrap().bundle_version, "8");
+    recommender.rollback("main").unwrap();
+    assert_eq!(shown(), ("9".into(), Some("8".into())));
+    // Version 7 is nobody's way back.
+    let mut first = first;
+    tokio::time::timeout(Duration::from_secs(30), first.wait_for(|alive| !alive)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_variant_that_it_began_with() {
+    let (model, open) = FakeModel::gated();
+    let house = house(model).await;
+    let inside = ask(&house, viewed(&[5]), None);
+    until_begun(&house.batches, 1).await;
+    let mut first = house.recommender.loaded("").unwrap().variant.engine.watch_alive();
+    for version in ["8", "9"] {
+        let next = variant("main", FakeModel::default(), house.index.clone(), &house.metrics).await;
+        house.recommender.set_variant(Variant { bundle_version: version.into(), ..next }).unwrap();
+    }
+    assert_eq!(house.recommender.recommend(viewed(&[5]), None).await.unwrap().bundle_version, "9");
+    assert!(*first.borrow(), "its engine ended under a request");
+    open.send(()).unwrap();
+    assert_eq!(inside.await.unwrap().unwrap().bundle_version, "7");
+    tokio::time::timeout(Duration::from_secs(30), first.wait_for(|alive| !alive)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_default_is_one_of_the_loaded_variants() {
+    let house = house(FakeModel::default()).await;
+    let other = variant("other", FakeModel::default(), house.index.clone(), &house.metrics).await;
+    house.recommender.set_variant(other).unwrap();
+    assert_eq!(house.recommender.recommend(viewed(&[5]), None).await.unwrap().variant, "main");
+    assert!(house.recommender.set_default("other") && !house.recommender.set_default("nobody"));
+    assert_eq!(house.recommender.recommend(viewed(&[5]), None).await.unwrap().variant, "other");
+    let defaults: Vec<String> =
+        house.recommender.variants().into_iter().filter(|view| view.default).map(|view| view.name).collect();
+    assert_eq!(defaults, ["other"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A loaded bundle with decode settings, the target of traffic.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::catalog::Index;
 use crate::domain::{DecodeOverrides, Failure, Violation};
@@ -22,6 +24,10 @@ pub struct Variant {
     pub bundle_name: String,
     /// The bundle's version, echoed in answers.
     pub bundle_version: String,
+    /// When the bundle was published.
+    pub created: SystemTime,
+    /// Where the bundle was read from.
+    pub directory: PathBuf,
     /// How it decodes, where a request does not say otherwise.
     pub settings: DecodeSettings,
     /// The longest history that its network reads.
@@ -41,6 +47,10 @@ pub struct VariantView {
     pub bundle_name: String,
     /// The bundle's version.
     pub bundle_version: String,
+    /// When the bundle was published.
+    pub created: SystemTime,
+    /// Where the bundle was read from.
+    pub directory: PathBuf,
     /// The index's version.
     pub index_version: String,
     /// Items in the index.
@@ -75,13 +85,16 @@ impl Loaded {
     }
 
     pub(super) fn view(&self, default: &str) -> VariantView {
-        let Variant { name, engine, index, bundle_name, bundle_version, settings, .. } = &self.variant;
+        let Variant { name, engine, index, bundle_name, bundle_version, settings, created, directory, .. } =
+            &self.variant;
         VariantView {
             name: name.clone(),
             default: name == default,
             alive: engine.alive(),
             bundle_name: bundle_name.clone(),
             bundle_version: bundle_version.clone(),
+            created: *created,
+            directory: directory.clone(),
             index_version: index.version().to_owned(),
             items: index.len(),
             settings: settings.clone(),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::domain::{Failure, RecommendAnswer, RecommendRequest, Recorded, UserEvent};
 use crate::recommend::{Recommender, VariantView};
@@ -26,6 +26,16 @@ pub trait Recommends: Send + Sync + 'static {
 
     /// Lets what has been accepted end.
     fn drain(&self) -> impl Future<Output = ()> + Send;
+
+    /// Marked whenever [`Recommends::variants`] tells something else. A closed one says that it never will.
+    fn watch_variants(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
+    }
+
+    /// Resolves with the name of a variant that cannot answer any more and will not recover; then the server ends.
+    fn stopped(&self) -> impl Future<Output = String> + Send {
+        std::future::pending()
+    }
 }
 
 impl Recommends for Recommender {
@@ -48,6 +58,14 @@ impl Recommends for Recommender {
     async fn drain(&self) {
         // The server has kept the lag already.
         Recommender::drain(self, Duration::ZERO).await;
+    }
+
+    fn watch_variants(&self) -> watch::Receiver<()> {
+        Recommender::watch_variants(self)
+    }
+
+    async fn stopped(&self) -> String {
+        self.engine_stopped().await
     }
 }
 
@@ -78,8 +96,24 @@ impl Phase {
 pub(super) struct Desk<R> {
     recommender: OnceLock<Arc<R>>,
     phase: watch::Sender<Phase>,
+    /// An operator's word that the server is to end.
+    drain: Notify,
     /// When the present phase began.
     since: std::sync::Mutex<Instant>,
+}
+
+impl<R: Recommends> Desk<R> {
+    /// Resolves with the name of a variant that cannot answer any more, once there is a recommender that says so.
+    pub async fn stopped(&self) -> String {
+        let mut phase = self.watch();
+        loop {
+            if let Some(recommender) = self.recommender.get() {
+                return recommender.stopped().await;
+            }
+            // The sender is ours, so waiting cannot fail.
+            drop(phase.changed().await);
+        }
+    }
 }
 
 impl<R> Desk<R> {
@@ -87,6 +121,7 @@ impl<R> Desk<R> {
         Self {
             recommender: OnceLock::new(),
             phase: watch::Sender::new(Phase::Starting),
+            drain: Notify::new(),
             since: std::sync::Mutex::new(Instant::now()),
         }
     }
@@ -121,6 +156,16 @@ impl<R> Desk<R> {
     pub fn phase(&self) -> (Phase, Duration) {
         let phase = *self.phase.borrow();
         (phase, self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner).elapsed())
+    }
+
+    /// Tells the server to end, as a signal would.
+    pub fn ask_to_drain(&self) {
+        self.drain.notify_one();
+    }
+
+    /// Resolves when somebody asked for that.
+    pub async fn asked_to_drain(&self) {
+        self.drain.notified().await;
     }
 
     /// To wait for a change of phase.

@@ -1,17 +1,24 @@
-//! The two ports: gRPC for callers (recommendations, events, health, reflection), HTTP for those who run the service.
+//! The two ports: gRPC for callers (recommendations, events, health, reflection); pages and gRPC for those who run the
+//! service.
 //!
 //! A call passes [`front`] (deadline, bound, counters), is checked and encoded in [`service`], and is answered by
-//! whatever [`Recommends`]. [`Server`] takes its listeners and its stop signal as arguments, so that a test owns them.
+//! whatever [`Recommends`]. What an operator asks comes to [`operate`], on the admin port only. [`Server`] takes its
+//! listeners and its stop signal as arguments, so that a test owns them.
 
 mod admin;
 mod config;
 mod desk;
 mod events;
 mod front;
+mod health;
+mod log_filter;
 mod metrics;
+mod operate;
 mod run;
 mod service;
+mod variant_messages;
 
 pub use config::ServerConfig;
 pub use desk::{Phase, Recommends};
+pub use log_filter::LogFilter;
 pub use run::{Opener, Server, ServerError};

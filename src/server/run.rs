@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,22 +11,25 @@ use prometheus::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tonic::server::NamedService;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::server::HealthReporter;
-use tonic_health::{ServingStatus, server::HealthService};
+use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::wire::DESCRIPTORS;
+use crate::rollout::Rollout;
+use crate::wire::v1::admin_service_server::AdminServiceServer;
 use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
+use crate::wire::{ADMIN_DESCRIPTORS, DESCRIPTORS};
 
 use super::admin::{self, Admin};
 use super::config::ServerConfig;
 use super::desk::{Desk, Phase, Recommends};
 use super::events::Events;
 use super::front::{self, Front, PhaseReader};
+use super::health;
+use super::log_filter::LogFilter;
 use super::metrics::ServerMetrics;
+use super::operate::Operate;
 use super::service::Service;
 
 /// Why the server could not run.
@@ -44,6 +47,9 @@ pub enum ServerError {
     /// The embedded descriptors cannot be read.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// A variant's engine stopped, which only a fault of ours does. The server has drained.
+    #[error("the engine of variant {0:?} stopped; the log says why")]
+    Engine(String),
 }
 
 /// A server that has not been given its sockets yet.
@@ -56,15 +62,23 @@ pub struct Server<R> {
     desk: Arc<Desk<R>>,
     health: HealthReporter,
     variants: Vec<String>,
+    log: Option<Arc<LogFilter>>,
+    rollout: Arc<OnceLock<Rollout>>,
 }
 
 /// Opens a running server for business.
 #[derive(Debug, Clone)]
 pub struct Opener<R> {
     desk: Arc<Desk<R>>,
+    rollout: Arc<OnceLock<Rollout>>,
 }
 
 impl<R: Recommends> Opener<R> {
+    /// Hands operators the rollout of the recommender that is to be opened. False when there is one already.
+    pub fn operate(&self, rollout: Rollout) -> bool {
+        self.rollout.set(rollout).is_ok()
+    }
+
     /// Takes in the warm recommender; from here on the server is ready. A server opens once: a second recommender is
     /// refused, and the answer is false.
     pub fn open(&self, recommender: R) -> bool {
@@ -91,36 +105,50 @@ impl<R: Recommends> Server<R> {
     ) -> Result<(Self, Opener<R>), ServerError> {
         let metrics = Arc::new(ServerMetrics::new(&registry, &variants)?);
         let desk = Arc::new(Desk::new());
-        let opener = Opener { desk: Arc::clone(&desk) };
-        Ok((Self { config, max_deadline, registry, metrics, desk, health: HealthReporter::new(), variants }, opener))
+        let rollout = Arc::default();
+        let opener = Opener { desk: Arc::clone(&desk), rollout: Arc::clone(&rollout) };
+        let health = HealthReporter::new();
+        Ok((Self { config, max_deadline, registry, metrics, desk, health, variants, log: None, rollout }, opener))
     }
 
-    /// Serves on the two listeners until `stop` resolves, then drains: says "not ready", goes on answering for the
-    /// drain lag, stops accepting, lets calls end up to the drain limit.
+    /// Lets operators change what is logged.
+    pub fn with_log_filter(mut self, filter: LogFilter) -> Self {
+        self.log = Some(Arc::new(filter));
+        self
+    }
+
+    /// Serves on the two listeners until `stop` resolves, an operator asks for it, or an engine stops; then drains: says
+    /// "not ready", goes on answering for the drain lag, stops accepting, lets calls end up to the drain limit.
     ///
     /// # Errors
-    /// When a socket fails.
+    /// When a socket fails, or when an engine stopped.
     pub async fn run(
         self,
         public: TcpListener,
         admin: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let health = self.follow_phase().await;
+        let health = health::follow(self.health.clone(), self.variants.clone(), Arc::clone(&self.desk)).await;
         let (close_public, public_closed) = closing();
         let (close_admin, admin_closed) = closing();
-        let pages = admin::routes(self.pages(public.local_addr()?));
+        let pages = self.admin_routes(public.local_addr()?)?;
         let admin_task = tokio::spawn(axum::serve(admin, pages).with_graceful_shutdown(admin_closed).into_future());
         // Without TCP_NODELAY a small answer waits for the client's delayed acknowledgement: 40 ms on Linux.
         let connections = TcpIncoming::from(public).with_nodelay(Some(true));
         let calls = self.transport().serve_with_incoming_shutdown(self.routes()?, connections, public_closed);
         let mut calls = tokio::spawn(calls);
 
+        let mut failed = None;
         tokio::select! {
             () = stop => {}
+            () = self.desk.asked_to_drain() => {}
+            variant = self.desk.stopped() => failed = Some(variant),
             ended = &mut calls => return flatten(ended),
         }
         self.desk.enter(Phase::Draining);
+        if let Some(variant) = &failed {
+            tracing::error!(variant, "its engine stopped; the server ends");
+        }
         tracing::info!(lag = ?self.config.drain_lag(), "draining: not ready, still answering");
         tokio::time::sleep(self.config.drain_lag()).await;
         drop(close_public);
@@ -142,20 +170,8 @@ impl<R: Recommends> Server<R> {
             tracing::debug!("the admin port did not close in time");
         }
         health.abort();
-        outcome
-    }
-
-    /// Reports the present phase, and from then on every change of it.
-    async fn follow_phase(&self) -> JoinHandle<()> {
-        let (reporter, variants, mut phase) = (self.health.clone(), self.variants.clone(), self.desk.watch());
-        let now = *phase.borrow_and_update();
-        report(&reporter, &variants, now).await;
-        tokio::spawn(async move {
-            while phase.changed().await.is_ok() {
-                let now = *phase.borrow_and_update();
-                report(&reporter, &variants, now).await;
-            }
-        })
+        outcome?;
+        failed.map_or(Ok(()), |variant| Err(ServerError::Engine(variant)))
     }
 
     fn transport(&self) -> tonic::transport::Server {
@@ -194,8 +210,21 @@ impl<R: Recommends> Server<R> {
         Ok(calls.fallback(|| async { tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>() }))
     }
 
-    fn pages(&self, public: SocketAddr) -> Admin<R> {
-        Admin { registry: self.registry.clone(), desk: Arc::clone(&self.desk), public: public.to_string() }
+    /// Pages over HTTP/1 and gRPC over HTTP/2 on one port.
+    fn admin_routes(&self, public: SocketAddr) -> Result<Router, ServerError> {
+        let pages = Admin { registry: self.registry.clone(), desk: Arc::clone(&self.desk), public: public.to_string() };
+        let operate = Operate {
+            desk: Arc::clone(&self.desk),
+            rollout: Arc::clone(&self.rollout),
+            log: self.log.clone(),
+            metrics: Arc::clone(&self.metrics),
+            config: self.config.clone(),
+        };
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(ADMIN_DESCRIPTORS);
+        let routes = mount(admin::routes(pages), AdminServiceServer::new(operate));
+        let routes = mount(routes, reflection().build_v1()?);
+        Ok(mount(routes, reflection().build_v1alpha()?))
     }
 }
 
@@ -208,15 +237,6 @@ where
     S::Future: Send + 'static,
 {
     router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
-}
-
-/// Health of the server as a whole (the empty name), of its service, and of each variant.
-async fn report(health: &HealthReporter, variants: &[String], phase: Phase) {
-    let status = if phase == Phase::Serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    let service = RecommendationServiceServer::<()>::NAME;
-    for name in ["", service].into_iter().chain(variants.iter().map(String::as_str)) {
-        health.set_service_status(name, status).await;
-    }
 }
 
 /// A sender whose drop resolves the future.

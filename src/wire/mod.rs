@@ -24,9 +24,13 @@ pub mod v1 {
 #[allow(missing_docs, clippy::all)]
 pub mod client {
     include!(concat!(env!("OUT_DIR"), "/client/reg4rec.v1.rs"));
+    pub use admin_service_client::AdminServiceClient;
     pub use event_service_client::EventServiceClient;
     pub use recommendation_service_client::RecommendationServiceClient;
 }
 
-/// The descriptors of package `reg4rec.v1` and all it imports, encoded: what reflection serves.
+/// The descriptors of what the admin port serves and all it imports, encoded: what its reflection serves.
+pub const ADMIN_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reg4rec.v1.admin.bin"));
+
+/// The descriptors of the public services and all they import, encoded: what the public reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reg4rec.v1.bin"));

@@ -38,6 +38,14 @@ fn row(failure: &Failure, request_id: &str) -> Row {
             let name: String = name.chars().take(64).collect();
             row(Code::NotFound, "UNKNOWN_VARIANT", format!("no variant {name:?} is loaded"))
         }
+        Failure::UnknownBundle(path) => {
+            let path: String = path.chars().take(256).collect();
+            row(Code::NotFound, "UNKNOWN_BUNDLE", format!("the registry holds no bundle {path:?}"))
+        }
+        Failure::Unmet { code, reason } => {
+            // Reasons carry file names and texts of readers, and a status must fit its headers.
+            row(Code::FailedPrecondition, code, reason.chars().take(ROOM / 2).collect())
+        }
         Failure::Overloaded { retry_after } => Row {
             retry_after: Some(*retry_after),
             ..row(
@@ -136,6 +144,8 @@ mod tests {
         let failures = [
             (Failure::Invalid(vec![Violation::new("k", "is 0")]), Code::InvalidArgument, "INVALID_FIELDS"),
             (Failure::UnknownVariant("x".into()), Code::NotFound, "UNKNOWN_VARIANT"),
+            (Failure::UnknownBundle("a/1".into()), Code::NotFound, "UNKNOWN_BUNDLE"),
+            (Failure::Unmet { code: "NO_PREVIOUS", reason: "x".into() }, Code::FailedPrecondition, "NO_PREVIOUS"),
             (Failure::Overloaded { retry_after: SECOND }, Code::ResourceExhausted, "OVERLOADED"),
             (Failure::Late(Lateness::Dequeue), Code::DeadlineExceeded, "LATE"),
             (Failure::NotReady { reason: "warming", retry_after: SECOND }, Code::Unavailable, "NOT_READY"),

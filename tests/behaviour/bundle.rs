@@ -5,9 +5,10 @@ use std::path::Path;
 
 use burn::backend::Flex;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use reg4rec::artifact::{
-    BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts, WarmupShape,
+    BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts, WarmupShape, load,
     pack_tensors, publish,
 };
 use reg4rec::catalog::{CatalogItem, Index};
@@ -52,6 +53,19 @@ fn items() -> Vec<CatalogItem> {
     (0..network().items as u32).map(item).collect()
 }
 
+/// The codes of the items.
+fn codes() -> CodeTable {
+    let network = network();
+    let entries = (0..(network.items * network.codes.codebooks) as u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 20) as u16 % network.codes.entries as u16);
+    CodeTable::new(network.codes, entries.collect()).unwrap()
+}
+
+/// The index of the items, without a bundle.
+pub fn index() -> Index {
+    Index::build(items(), codes(), CATEGORIES.map(str::to_owned).to_vec(), "1".into()).unwrap()
+}
+
 /// What the search answers to a history of item numbers, by itself: ids and scores, best first.
 pub struct Expected {
     weights: Vec<u8>,
@@ -63,8 +77,7 @@ impl Expected {
         let device = Default::default();
         let loaded = load_weights::<Flex>(&network(), self.weights.clone(), &device).unwrap();
         let mut model = NetworkScorer::new(loaded, network(), &self.codes, device).unwrap();
-        let names = CATEGORIES.map(str::to_owned).to_vec();
-        let index = Index::build(items(), self.codes.clone(), names, "1".into()).unwrap();
+        let index = index();
         let entry = |&item: &u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
         let history: Vec<HistoryEntry> = history.iter().map(entry).collect();
         let root = index.root(&Filter::default(), &[]);
@@ -75,13 +88,16 @@ impl Expected {
     }
 }
 
-/// Publishes the bundle at `dir`; `golden_shift` is added to the scores that its golden request expects.
+/// Publishes version 1 of the bundle at `dir`; `golden_shift` is added to the scores that its golden request expects.
 pub fn write(dir: &Path, golden_shift: f32) -> Expected {
+    write_version(dir, "1", golden_shift)
+}
+
+/// Publishes a version of the bundle at `dir`, with weights of its own.
+pub fn write_version(dir: &Path, version: &str, golden_shift: f32) -> Expected {
     let network = network();
     let weights = save_weights(&network.init::<Flex>(&Default::default())).unwrap();
-    let entries = (0..(network.items * network.codes.codebooks) as u32)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 20) as u16 % network.codes.entries as u16);
-    let codes = CodeTable::new(network.codes, entries.collect()).unwrap();
+    let codes = codes();
     let expected = Expected { weights: weights.clone(), codes: codes.clone() };
     let event = |item: u32| GoldenEvent { item_id: format!("item-{item}"), kind: EventKind::View, time: 0 };
     let answers = expected.answer(&[3, 7], 5);
@@ -108,8 +124,34 @@ pub fn write(dir: &Path, golden_shift: f32) -> Expected {
         tokenizer: TokenizerFacts { config: json!({}), diagnostics: json!({}) },
         decode: serde_json::to_value(DecodeSettings::default()).unwrap(),
         metrics: json!({}),
-        ..Manifest::new("tiny", "1", network, CATEGORIES.map(str::to_owned).to_vec())
+        ..Manifest::new("tiny", version, network, CATEGORIES.map(str::to_owned).to_vec())
     };
     publish(dir, manifest, parts).unwrap();
     expected
+}
+
+/// Publishes another version of a bundle: all of it as it is, but for the version.
+pub fn write_again(from: &Path, dir: &Path, version: &str) {
+    let bundle = load(from).unwrap();
+    let parts = BundleParts {
+        weights: bundle.weights,
+        codebooks: bundle.codebooks,
+        items: bundle.index.items().to_vec(),
+        codes: bundle.index.codes().clone(),
+        golden: bundle.golden,
+        warmup: bundle.warmup,
+    };
+    publish(dir, Manifest { version: version.to_owned(), ..bundle.manifest }, parts).unwrap();
+}
+
+/// Changes a text of a bundle's manifest and seals it anew, as somebody would who wants it to be believed.
+pub fn reseal(dir: &Path, old: &str, new: &str) {
+    let path = dir.join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(old), "{old:?} is not in {text}");
+    let text = text.replacen(old, new, 1);
+    let (before, after) = ("{\n  \"digest\": \"".len(), "{\n  \"digest\": \"".len() + 64);
+    let open = format!("{}{}{}", &text[..before], "0".repeat(64), &text[after..]);
+    let digest: String = Sha256::digest(open.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(&path, format!("{}{digest}{}", &text[..before], &text[after..])).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,6 +76,8 @@ impl Recommends for Fake {
             alive: true,
             bundle_name: "fake".into(),
             bundle_version: "1".into(),
+            created: SystemTime::UNIX_EPOCH,
+            directory: "fake/1".into(),
             index_version: "1".into(),
             items: 3,
             settings: DecodeSettings::default(),

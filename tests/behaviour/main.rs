@@ -1,13 +1,18 @@
 //! What the service does as seen from outside, a file a behaviour. One binary: each would link burn and tonic again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod admin;
 mod bad_input;
 mod batch_call;
 mod bundle;
 mod deadline;
+mod engine_stop;
 mod events;
 mod fake;
 mod foreign;
 mod life;
+mod operated;
 mod process;
+mod refused;
+mod reload;
 mod training;

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,9 +16,11 @@ use crate::fake::{Client, page_at};
 
 /// A server process; killed when dropped.
 pub struct Process {
-    child: Child,
+    pub child: Child,
     pub public: String,
-    admin: String,
+    pub admin: String,
+    /// What it logged so far.
+    pub logged: Arc<Mutex<String>>,
     /// Kept open while the server runs.
     _said: Lines<BufReader<ChildStdout>>,
 }
@@ -32,7 +35,21 @@ impl Process {
     pub fn start_with(bundle: &Path, settings: impl FnOnce(&mut Command)) -> Self {
         let mut command = server(bundle);
         settings(&mut command);
+        Self::spawn(&mut command, true)
+    }
+
+    /// Starts a server; waits until it says that it is ready, or only until it is bound.
+    pub fn spawn(command: &mut Command, ready: bool) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let (logged, log) = (Arc::<Mutex<String>>::default(), child.stderr.take().unwrap());
+        let written = Arc::clone(&logged);
+        std::thread::spawn(move || {
+            for line in BufReader::new(log).lines().map_while(Result::ok) {
+                let mut written = written.lock().unwrap();
+                written.push_str(&line);
+                written.push('\n');
+            }
+        });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = |name: &str| {
             let line = lines.by_ref().map(|line| line.unwrap()).find(|line| line.starts_with(name));
@@ -40,8 +57,22 @@ impl Process {
             line.split_whitespace().last().unwrap().to_owned()
         };
         let (public, admin) = (said("gRPC"), said("admin"));
-        said("ready");
-        Self { child, public, admin, _said: lines }
+        if ready {
+            said("ready");
+        }
+        Self { child, public, admin, logged, _said: lines }
+    }
+
+    /// Waits until the process has ended.
+    pub fn ended(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status,
+                None => assert!(began.elapsed() < Duration::from_secs(60), "still running"),
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// The admin port's address, without its scheme.
@@ -63,8 +94,15 @@ impl Drop for Process {
 }
 
 fn server(bundle: &Path) -> Command {
+    let mut command = anything();
+    command.arg("--bundle").arg(bundle);
+    command
+}
+
+/// A server that has not been told what to serve.
+pub fn anything() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec-server"));
-    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--bundle"]).arg(bundle);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     // Few shapes to warm: the tests' build is slow.
     command.env("REG4REC__ENGINE__WARMUP_BATCHES", "[1, 8]").env("REG4REC__ENGINE__WARMUP_HISTORIES", "[2]");
     command.env("REG4REC__RECOMMEND__MAX_DEADLINE_MS", "60000").env("REG4REC__SERVER__DRAIN_LAG_MS", "50");
@@ -79,7 +117,7 @@ fn refusal(command: &mut Command) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn json(output: &Output) -> Value {
+pub fn json(output: &Output) -> Value {
     let text = std::str::from_utf8(&output.stdout).unwrap();
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?} {output:?}"))
 }
@@ -117,14 +155,7 @@ fn a_bundle_is_served_as_its_search_answers_and_the_process_ends_with_zero() {
 
     let pid = process.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    let began = Instant::now();
-    let ended = loop {
-        match process.child.try_wait().unwrap() {
-            Some(status) => break status,
-            None => assert!(began.elapsed() < Duration::from_secs(30), "still running"),
-        }
-        std::thread::yield_now();
-    };
+    let ended = process.ended();
     assert!(ended.success(), "{ended:?}");
 }
 

@@ -11,6 +11,9 @@ pub struct Flags {
     /// The bundle to serve [default: model-artifacts/demo]
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// A registry of bundles to follow, instead of one bundle
+    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
+    registry: Option<PathBuf>,
     /// A data set whose events fill the users' histories at start
     #[arg(long, value_name = "DIR")]
     histories: Option<PathBuf>,
@@ -34,6 +37,7 @@ impl Flags {
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         [
             ("bundle.path", text(&self.bundle)),
+            ("registry.path", text(&self.registry)),
             ("bundle.histories", text(&self.histories)),
             ("server.listen", self.listen.clone()),
             ("server.admin", self.admin.clone()),

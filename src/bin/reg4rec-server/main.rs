@@ -3,8 +3,8 @@
 mod flags;
 mod histories;
 mod load;
+mod log;
 
-use std::io::IsTerminal;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,11 +15,12 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use reg4rec::config::{self, Config, Layers, LogConfig, LogFormat};
+use reg4rec::config::{self, Config, Layers};
 use reg4rec::recommend::Recommender;
-use reg4rec::server::{Opener, Server};
+use reg4rec::server::{LogFilter, Opener, Server};
 
 use flags::Flags;
+use load::{Ready, Source};
 
 // glibc's allocator gives freed tensors back to the system and faults their pages in again at the next batch.
 #[global_allocator]
@@ -28,9 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let outcome = settings(&flags).and_then(|config| {
-        log(&config.log)?;
+        let filter = log::start(&config.log)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let outcome = runtime.block_on(serve(config));
+        let outcome = runtime.block_on(serve(config, filter));
         // A bundle that is still being loaded must not hold up the end.
         runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
@@ -51,48 +52,32 @@ fn settings(flags: &Flags) -> anyhow::Result<Config> {
     Ok(config::read(&layers)?)
 }
 
-fn log(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.filter)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let started = match config.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
-    started.map_err(|error| anyhow::anyhow!("log: {error}"))
-}
-
-/// Binds, says so, loads the bundle beside the running server, and serves until told to stop or until the bundle or its
-/// engine fails.
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let bundle = load::place(&config.bundle.path)?;
+/// Binds, says so, loads what is to be served beside the running server, and serves until told to stop, or until the
+/// first bundle or an engine fails.
+async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
+    let source = Source::of(&config)?;
     let public = bind(config.server.listen).await?;
     let admin = bind(config.server.admin).await?;
     let address = public.local_addr()?;
     say(&format!("gRPC   http://{address}"));
     say(&format!("admin  http://{}", admin.local_addr()?));
-    say(&format!("loading {} …", bundle.display()));
+    say(&format!("loading {} …", source.path().display()));
 
     let registry = Registry::new();
-    let (server, opener) = Server::new(
-        config.server.clone(),
-        config.recommend.max_deadline(),
-        registry.clone(),
-        vec![config.bundle.variant.clone()],
-    )?;
+    let names = source.names(&config);
+    let (server, opener) =
+        Server::new(config.server.clone(), config.recommend.max_deadline(), registry.clone(), names)?;
+    let server = server.with_log_filter(filter);
     let (failed, failure) = oneshot::channel();
     let opening = tokio::spawn(async move {
-        let error = match load::load(&config, bundle, &registry).await {
-            Ok((recommender, example)) => {
-                say(&format!("ready. Ask:\n  {} ask --server http://{address} {example} --explain", tool()));
-                open(&opener, recommender).await
+        match load::load(&config, source, &registry).await {
+            Ok(ready) => {
+                say(&format!("ready. Ask:\n  {} ask --server http://{address} {} --explain", tool(), ready.example));
+                open(&opener, ready, config.registry.poll()).await;
             }
-            Err(error) => error,
-        };
-        // Nobody listens any more when the server is draining already.
-        drop(failed.send(error));
+            // Nobody listens any more when the server is draining already.
+            Err(error) => drop(failed.send(error)),
+        }
     });
     let mut outcome = Ok(());
     let stop = async {
@@ -101,9 +86,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(error) = failure => outcome = Err(error),
         }
     };
-    server.run(public, admin, stop).await?;
+    let served = server.run(public, admin, stop).await;
     opening.abort();
-    outcome
+    outcome.and(served.map_err(Into::into))
 }
 
 /// How to start the person's tool from where this was started: it may be built beside the server, not built yet, or
@@ -120,11 +105,12 @@ fn tool() -> String {
     }
 }
 
-/// Opens the server; resolves with an error when an engine stops.
-async fn open(opener: &Opener<Recommender>, recommender: Recommender) -> anyhow::Error {
-    opener.open(recommender.clone());
-    let variant = recommender.engine_stopped().await;
-    anyhow::anyhow!("the engine of variant {variant:?} stopped; the log says why")
+/// Opens the server, and from then on follows the registry, if there is one.
+async fn open(opener: &Opener<Recommender>, ready: Ready, poll: Duration) {
+    let Ready { recommender, rollout, .. } = ready;
+    opener.operate(rollout.clone());
+    opener.open(recommender);
+    rollout.follow(poll).await;
 }
 
 /// Tells the person who started it. Nobody may be reading: that is no reason to stop.

@@ -1,4 +1,4 @@
-//! `reg4rec bundle show|verify DIR`.
+//! `reg4rec bundle show|verify DIR`, `reg4rec bundle publish`.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use reg4rec::artifact;
+use reg4rec::artifact::{self, BundleRegistry};
 
 #[derive(Debug, Subcommand)]
 pub enum Bundle {
@@ -15,6 +15,27 @@ pub enum Bundle {
     Show(Which),
     /// Reads all of it and holds every file against the manifest
     Verify(Which),
+    /// Copies it into a registry, verifies the copy, and points the variant at it; servers that follow take it from there
+    Publish(Publish),
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The bundle's directory
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    /// The registry's directory; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    registry: PathBuf,
+    /// The variant that is to serve it
+    #[arg(long, value_name = "NAME")]
+    variant: String,
+    /// The name of its version in the registry [default: as its manifest says]
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -31,7 +52,32 @@ impl Bundle {
         match self {
             Bundle::Show(which) => tell(&artifact::show(&which.dir)?, which.json),
             Bundle::Verify(which) => tell(&artifact::verify(&which.dir)?, which.json),
+            Bundle::Publish(publish) => publish.run(),
         }
+    }
+}
+
+impl Publish {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let registry = BundleRegistry::new(&self.registry);
+        let dir = registry.publish(&self.bundle, &self.variant, self.version.as_deref())?;
+        let published = Published { directory: dir.display().to_string(), variant: self.variant };
+        tell(&published, self.json)
+    }
+}
+
+/// What was published.
+#[derive(Debug, Serialize)]
+struct Published {
+    /// Where it stands.
+    directory: String,
+    /// Who is to serve it.
+    variant: String,
+}
+
+impl Display for Published {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is what variant {} is to serve", self.directory, self.variant)
     }
 }
 

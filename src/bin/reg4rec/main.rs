@@ -1,10 +1,11 @@
-//! The person's tool: asks a running server, tells it what users did, and looks into bundles and event logs.
+//! The person's tool: asks and operates a running server, tells it what users did, looks into bundles and event logs.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod ask;
 mod bundle;
 mod events;
 mod page;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks a running server, tells it what users did, and looks into bundles and event logs.
+/// Asks and operates a running server, tells it what users did, looks into bundles and event logs.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -31,9 +32,11 @@ enum Command {
     Events(events::Events),
     /// Takes a user's events out of the log of a server that is not running
     Forget(events::Forget),
-    /// Looks into a bundle's directory
+    /// Looks into a bundle's directory, or publishes it to a registry
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Lists a server's variants, and changes them
+    Variants(variants::Variants),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Forget(forget) => forget.run(),
         Command::Bundle(bundle) => bundle.run(),
+        Command::Variants(variants) => variants.run(),
     };
     match outcome {
         Ok(code) => code,

@@ -1,0 +1,143 @@
+"""What reloads cost those who ask meanwhile, and whether memory stays bounded over hundreds of them.
+
+usage: reload.py SERVER BUNDLE [RELOADS]
+
+Needs grpcio, grpcio-reflection and protobuf. Starts the reg4rec-server at SERVER on free ports with a registry of its
+own that holds BUNDLE twice, and points it from one to the other RELOADS times (300), with a pause after each. Two
+callers meanwhile ask at a steady pace for histories out of the bundle's golden requests. Prints latency of the calls that
+ran wholly outside of reloads and of those that met one, every failed call, and the server's resident memory (VmRSS) at
+the start, after 30 reloads, and at the end. Stops by itself. The callers share the machine's cores with the server.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+SERVICE = "reg4rec.v1.RecommendationService"
+TAKEN = 'reg4rec_reload_total{result="taken",stage="swap"}'
+CALLERS = 2
+PACE = 0.02
+PAUSE = 0.5
+
+
+def point(registry, version):
+    place = registry / "default"
+    (place / ".current.tmp").write_text(version + "\n")
+    os.replace(place / ".current.tmp", place / "current")
+
+
+def counted(admin, name):
+    page = urllib.request.urlopen(f"{admin}/metrics", timeout=10).read().decode()
+    return float(dict(line.rsplit(" ", 1) for line in page.splitlines() if line and line[0] != "#")[name])
+
+
+def resident(pid):
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def start(server, registry):
+    environment = dict(os.environ, REG4REC__REGISTRY__POLL_MS="50", REG4REC__LOG__FILTER="error")
+    arguments = [server, "--registry", registry, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
+    said = {}
+    for line in process.stdout:
+        name, *rest = line.split()
+        said[name.rstrip(".")] = rest[-1] if rest else ""
+        if name.startswith("ready"):
+            return process, said["gRPC"].removeprefix("http://"), said["admin"]
+    sys.exit("the server ended before it was ready")
+
+
+def main(server, bundle, reloads):
+    home = pathlib.Path(tempfile.mkdtemp())
+    registry = home / "registry"
+    for version in ("a", "b"):
+        shutil.copytree(bundle, registry / "default" / version)
+    point(registry, "a")
+    process, address, admin = start(server, registry)
+    try:
+        measure(process, address, admin, registry, bundle, reloads)
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(home)
+
+
+def measure(process, address, admin, registry, bundle, reloads):
+    channel = grpc.insecure_channel(address)
+    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+    method = pool.FindServiceByName(SERVICE).methods_by_name["Recommend"]
+    Request = message_factory.GetMessageClass(method.input_type)
+    Response = message_factory.GetMessageClass(method.output_type)
+    call = channel.unary_unary(f"/{SERVICE}/Recommend", Request.SerializeToString, Response.FromString)
+    golden = json.loads((pathlib.Path(bundle) / "golden.json").read_text())["requests"]
+    histories = [[event["item_id"] for event in one["history"]] for one in golden]
+
+    calls, failed, done = [], [], threading.Event()
+
+    def ask(caller):
+        nth = 0
+        while not done.is_set():
+            asked = Request(k=10)
+            for item in histories[(caller + nth) % len(histories)]:
+                asked.history.add(item_id=item)
+            begun = time.perf_counter()
+            try:
+                assert len(call(asked, timeout=30).items) == 10
+                calls.append((begun, time.perf_counter()))
+            except (grpc.RpcError, AssertionError) as error:
+                failed.append(error)
+            nth += 1
+            time.sleep(max(0.0, PACE - (time.perf_counter() - begun)))
+
+    callers = [threading.Thread(target=ask, args=(caller,)) for caller in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    time.sleep(5)
+    memory, spans = {0: resident(process.pid)}, []
+    for nth in range(1, reloads + 1):
+        before, begun = counted(admin, TAKEN), time.perf_counter()
+        point(registry, "b" if nth % 2 else "a")
+        while counted(admin, TAKEN) == before:
+            time.sleep(0.01)
+        spans.append((begun, time.perf_counter()))
+        time.sleep(PAUSE)
+        if nth in (30, reloads):
+            memory[nth] = resident(process.pid)
+    done.set()
+    for caller in callers:
+        caller.join()
+
+    met, quiet, at = [], [], 0
+    for begun, ended in sorted(calls):
+        while at < len(spans) and spans[at][1] < begun:
+            at += 1
+        inside = at < len(spans) and spans[at][0] < ended
+        (met if inside else quiet).append((ended - begun) * 1e3)
+    took = [ended - begun for begun, ended in spans]
+    print(f"{reloads} reloads, median {statistics.median(took):.2f} s, longest {max(took):.2f} s")
+    print(f"{len(calls)} calls answered, {len(failed)} failed")
+    for name, times in (("without a reload", quiet), ("during a reload", met)):
+        times.sort()
+        p99 = times[int(len(times) * 0.99) - 1]
+        print(f"{name}: {len(times)} calls, p50 {statistics.median(times):.2f} ms, p99 {p99:.2f} ms, max {times[-1]:.2f} ms")
+    print("resident: " + ", ".join(f"{size:.0f} MiB after {nth}" for nth, size in memory.items()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) == 4 else 300)

@@ -1,0 +1,137 @@
+//! `reg4rec.v1.AdminService`: what those who run the service may change. Served on the admin port only.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+
+use crate::domain::{Failure, Violation};
+use crate::rollout::Rollout;
+use crate::wire::v1::admin_service_server::AdminService;
+use crate::wire::{self, v1};
+
+use super::config::ServerConfig;
+use super::desk::{Desk, Recommends};
+use super::log_filter::LogFilter;
+use super::metrics::ServerMetrics;
+use super::variant_messages;
+
+/// Longest directives of a log filter, in bytes.
+const LONGEST_FILTER: usize = 4096;
+
+/// The service over a desk.
+#[derive(Debug)]
+pub(super) struct Operate<R> {
+    pub desk: Arc<Desk<R>>,
+    /// Empty until the default variant is warm.
+    pub rollout: Arc<OnceLock<Rollout>>,
+    /// None where the process did not hand one over.
+    pub log: Option<Arc<LogFilter>>,
+    pub metrics: Arc<ServerMetrics>,
+    pub config: ServerConfig,
+}
+
+#[tonic::async_trait]
+impl<R: Recommends> AdminService for Operate<R> {
+    async fn list_variants(
+        &self,
+        _: Request<v1::ListVariantsRequest>,
+    ) -> Result<Response<v1::ListVariantsResponse>, Status> {
+        let mut states = self.rollout()?.states();
+        states.sort_by(|one, other| one.name.cmp(&other.name));
+        let variants = states.into_iter().map(variant_messages::variant).collect();
+        Ok(Response::new(v1::ListVariantsResponse { variants }))
+    }
+
+    async fn load_variant(
+        &self,
+        asked: Request<v1::LoadVariantRequest>,
+    ) -> Result<Response<v1::LoadVariantResponse>, Status> {
+        let v1::LoadVariantRequest { variant, bundle } = asked.into_inner();
+        tracing::info!(variant, bundle, "operator: load");
+        let state = self.ended(|rollout| async move { rollout.load(&variant, &bundle).await }).await?;
+        Ok(Response::new(v1::LoadVariantResponse { variant: Some(variant_messages::variant(state)) }))
+    }
+
+    async fn promote(&self, asked: Request<v1::PromoteRequest>) -> Result<Response<v1::PromoteResponse>, Status> {
+        let v1::PromoteRequest { variant, version } = asked.into_inner();
+        tracing::info!(variant, version, "operator: promote");
+        let state = self.ended(|rollout| async move { rollout.promote(&variant, &version).await }).await?;
+        Ok(Response::new(v1::PromoteResponse { variant: Some(variant_messages::variant(state)) }))
+    }
+
+    async fn rollback(&self, asked: Request<v1::RollbackRequest>) -> Result<Response<v1::RollbackResponse>, Status> {
+        let v1::RollbackRequest { variant } = asked.into_inner();
+        tracing::info!(variant, "operator: rollback");
+        let (state, pointed) = self.ended(|rollout| async move { rollout.rollback(&variant).await }).await?;
+        Ok(Response::new(v1::RollbackResponse { variant: Some(variant_messages::variant(state)), pointed }))
+    }
+
+    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        tracing::info!("operator: drain");
+        let inflight = u64::try_from(self.metrics.inflight()).unwrap_or(0);
+        self.desk.ask_to_drain();
+        let (lag, limit) = (told(self.config.drain_lag()), told(self.config.drain_limit()));
+        Ok(Response::new(v1::DrainResponse { inflight, lag, limit }))
+    }
+
+    async fn set_log_level(
+        &self,
+        asked: Request<v1::SetLogLevelRequest>,
+    ) -> Result<Response<v1::SetLogLevelResponse>, Status> {
+        let v1::SetLogLevelRequest { filter } = asked.into_inner();
+        let previous = self.set_log_level(&filter).map_err(|failure| status(&failure))?;
+        tracing::info!(filter, previous, "operator: log level");
+        Ok(Response::new(v1::SetLogLevelResponse { previous }))
+    }
+}
+
+impl<R: Recommends> Operate<R> {
+    fn rollout(&self) -> Result<Rollout, Status> {
+        let failure = || Failure::NotReady {
+            reason: "the bundle is being loaded and warmed",
+            retry_after: Duration::from_secs(1),
+        };
+        self.rollout.get().cloned().ok_or_else(|| status(&failure()))
+    }
+
+    /// Does a change to its end, also when the operator does not wait for it: a load that is given up half-way would
+    /// hold a thread of the runtime until its engine has warmed up.
+    async fn ended<T: Send + 'static, F>(&self, change: impl FnOnce(Rollout) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let change = change(self.rollout()?);
+        let outcome = tokio::spawn(change).await;
+        let outcome = outcome.unwrap_or_else(|error| Err(Failure::Internal(format!("a change ended: {error}"))));
+        outcome.map_err(|failure| status(&failure))
+    }
+
+    fn set_log_level(&self, filter: &str) -> Result<String, Failure> {
+        if filter.is_empty() || filter.len() > LONGEST_FILTER {
+            let description = format!("{} bytes, expected 1 to {LONGEST_FILTER} of directives", filter.len());
+            return Err(Failure::Invalid(vec![Violation::new("filter", description)]));
+        }
+        let reason = || "the process has no log filter that could be changed".to_owned();
+        let log = self.log.as_ref().ok_or_else(|| Failure::Unmet { code: "NO_LOG_FILTER", reason: reason() })?;
+        log.set(filter).map_err(|reason| {
+            let description = format!("is {filter:?}, expected directives as in `info,reg4rec=debug`: {reason}");
+            Failure::Invalid(vec![Violation::new("filter", description)])
+        })
+    }
+}
+
+/// Operators read the log: what is internal is told there, under no request's id.
+fn status(failure: &Failure) -> Status {
+    match failure {
+        Failure::Internal(cause) => tracing::error!(cause, "operator: failed"),
+        refused => tracing::warn!(%refused, "operator: refused"),
+    }
+    wire::status(failure, "")
+}
+
+/// Settings bound both far below what a protobuf duration holds.
+fn told(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}

@@ -1,0 +1,97 @@
+//! An engine whose thread panics: its callers are told, the server says that it is not ready, and it ends with an error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tonic::Code;
+
+use reg4rec::decode::{Advance, DecodeSettings, ItemQuery, PathModel, PathState, Residuals};
+use reg4rec::domain::{CodeShape, History};
+use reg4rec::engine::{Engine, EngineConfig, EngineMetrics};
+use reg4rec::history::{HistoryConfig, HistoryStore};
+use reg4rec::recommend::{RecommendConfig, Recommender, Variant};
+use reg4rec::server::{Server, ServerError};
+
+use crate::bundle;
+use crate::fake::{Client, page_at, settings};
+use crate::operated::{channel, request};
+
+/// Panics at the first history that it reads.
+struct Panics(CodeShape, usize);
+
+impl PathModel for Panics {
+    type Error = String;
+
+    fn shape(&self) -> CodeShape {
+        self.0
+    }
+
+    fn categories(&self) -> usize {
+        self.1
+    }
+
+    fn residuals(&self) -> Residuals<'_> {
+        Residuals { rows: &[], width: 0 }
+    }
+
+    fn encode(&mut self, _: &[&History]) -> Result<Vec<ItemQuery>, String> {
+        panic!("asked to panic")
+    }
+
+    fn advance(&mut self, _: &[Advance]) -> Result<Vec<PathState>, String> {
+        panic!("asked to panic")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_engine_hangs_nobody_and_ends_the_server_with_an_error() {
+    let (registry, index) = (Registry::new(), Arc::new(bundle::index()));
+    let model = Panics(index.codes().shape(), index.category_names().len());
+    let engine = Engine {
+        name: "default".into(),
+        index: Arc::clone(&index),
+        settings: DecodeSettings::default(),
+        config: EngineConfig { warmup_batches: Vec::new(), ..EngineConfig::default() },
+        metrics: EngineMetrics::new(&registry).unwrap(),
+    };
+    let variant = Variant {
+        name: "default".into(),
+        engine: engine.start(move || Ok::<_, String>(model)).await.unwrap(),
+        index,
+        bundle_name: "panics".into(),
+        bundle_version: "1".into(),
+        created: std::time::SystemTime::UNIX_EPOCH,
+        directory: "nowhere".into(),
+        settings: DecodeSettings::default(),
+        max_history: 8,
+    };
+    let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
+    let config = RecommendConfig::default();
+    let recommender = Recommender::new(vec![variant], "default".into(), histories, config, &registry).unwrap();
+
+    let mut settings = settings();
+    settings.drain_lag_ms = 1000;
+    let (server, opener) =
+        Server::new(settings, Duration::from_secs(20), registry.clone(), vec!["default".into()]).unwrap();
+    let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, pages) = (public.local_addr().unwrap(), admin.local_addr().unwrap().to_string());
+    let ended = tokio::spawn(server.run(public, admin, std::future::pending()));
+    assert!(opener.open(recommender));
+    assert_eq!(page_at(&pages, "/readyz").await.0, 200);
+
+    let mut client = Client::new(channel(&format!("http://{address}")).await);
+    let began = Instant::now();
+    let status = client.recommend(request("")).await.expect_err("answered");
+    assert_eq!(status.code(), Code::Internal);
+    // The next ones are told at once, not at their deadline.
+    let status = client.recommend(request("")).await.expect_err("answered");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(page_at(&pages, "/readyz").await, (503, "draining\n".to_owned()));
+    drop(client);
+    let outcome = tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(ServerError::Engine(variant)) if variant == "default"));
+}
