@@ -64,6 +64,17 @@ pub struct Recorded {
     pub duplicates: usize,
 }
 
+/// What was removed of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    /// Events of the stored history.
+    pub history_events: usize,
+    /// Events of the event log.
+    pub logged_events: u64,
+    /// Files of the event log that were written anew.
+    pub files: usize,
+}
+
 /// One event of a history, resolved to the items of one bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryEntry {

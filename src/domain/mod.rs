@@ -8,7 +8,7 @@ mod path;
 mod request;
 
 pub use code::{Code, CodeShape, CodeTable, Token};
-pub use event::{Event, EventKind, History, HistoryEntry, Recorded, UserEvent};
+pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use failure::{Failure, Lateness, Violation};
 pub use item::{Item, ItemNumber};
 pub use path::{Belief, Path, Step};

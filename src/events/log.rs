@@ -16,7 +16,7 @@ use super::record::Logged;
 use super::segment::{self, Segment, SegmentError, io_error};
 use super::writer::{Command, Writer};
 use super::{Follower, writer};
-use crate::domain::{Recorded, UserEvent};
+use crate::domain::{Forgotten, Recorded, UserEvent};
 
 /// Held by whoever writes the log.
 const LOCK: &str = "lock";
@@ -47,15 +47,6 @@ pub enum Refusal {
     /// The log cannot be written; the process's log says why.
     #[error("the event log cannot be written")]
     Unwritable,
-}
-
-/// What was removed of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Forgotten {
-    /// Events taken out of the log.
-    pub events: u64,
-    /// Files that were written anew.
-    pub segments: usize,
 }
 
 /// What opening found.

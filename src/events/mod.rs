@@ -15,7 +15,7 @@ mod tests;
 mod writer;
 
 pub use config::{EventsConfig, Sync};
-pub use log::{EventLog, EventLogError, Forgotten, Opened, Refusal, read};
+pub use log::{EventLog, EventLogError, Opened, Refusal, read};
 pub use record::Logged;
 pub use segment::SegmentError;
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 
-use super::{EventLog, EventLogError, EventsConfig, Follower, Forgotten, Opened, Refusal, read};
-use crate::domain::{Event, EventKind, Recorded, UserEvent};
+use super::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal, read};
+use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 
 /// What a follower was told: events, and forgotten users as `-user`.
 #[derive(Debug, Clone, Default)]
@@ -184,8 +184,8 @@ async fn a_forgotten_user_is_in_no_file_and_everybody_else_still_is() {
         record(&log, &[event(who, &format!("item-of-{who}-{at}-{}", "x".repeat(100)), &id)]).await;
     }
     assert!(files(home.path()).len() > 3);
-    let Forgotten { events, segments } = log.forget("leaver".into()).await.unwrap();
-    assert_eq!((events, segments), (50, files(home.path()).len() - 1));
+    let Forgotten { logged_events, files: written, .. } = log.forget("leaver".into()).await.unwrap();
+    assert_eq!((logged_events, written), (50, files(home.path()).len() - 1));
     assert_eq!(told.all().last().unwrap(), "-leaver");
     for file in files(home.path()) {
         let bytes = fs::read(&file).unwrap();
@@ -238,7 +238,7 @@ async fn a_log_that_cannot_be_written_refuses_and_takes_in_again_when_it_can() {
     assert_eq!(log.forget("u".into()).await, Err(Refusal::Unwritable));
     assert_eq!(record(&log, &[event("u", "b", "e2")]).await, (1, 0));
     fs::remove_dir(home.path().join("00000000000000000002.events")).unwrap();
-    assert_eq!(log.forget("u".into()).await.unwrap().events, 2);
+    assert_eq!(log.forget("u".into()).await.unwrap().logged_events, 2);
 }
 
 #[test]

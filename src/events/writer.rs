@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::Follower;
 use super::config::{EventsConfig, Sync};
 use super::ids::KnownIds;
-use super::log::{Forgotten, Refusal};
+use super::log::Refusal;
 use super::metrics::EventsMetrics;
 use super::record::Logged;
 use super::segment::{Segment, SegmentError, sync_directory};
-use crate::domain::{Recorded, UserEvent};
+use crate::domain::{Forgotten, Recorded, UserEvent};
 
 /// Most requests that are written together.
 const TOGETHER: usize = 1024;
@@ -205,8 +205,8 @@ impl Writer {
             let (events, ids) = segment.without(user)?;
             if events > 0 {
                 self.ids.remove_all(ids.iter().map(String::as_str));
-                forgotten.events += events;
-                forgotten.segments += 1;
+                forgotten.logged_events += events;
+                forgotten.files += 1;
             }
         }
         Ok(forgotten)

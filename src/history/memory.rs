@@ -77,6 +77,11 @@ impl HistoryStore {
         read
     }
 
+    /// How many events are kept of the user. Counts as no look-up.
+    pub fn count(&self, user: &str) -> usize {
+        self.users.get(user).map_or(0, |recent| recent.events.len())
+    }
+
     /// Drops all that is kept of the user. Answers how many events that was.
     pub fn remove(&self, user: &str) -> usize {
         // The ring is locked first, as everywhere: a user of the ring is always one of the map, or is just being added.

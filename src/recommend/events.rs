@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
 
-use crate::domain::{Failure, Recorded, UserEvent};
-use crate::events::{EventLog, EventLogError, EventsConfig, Follower, Forgotten, Opened, Refusal};
+use crate::domain::{Failure, Forgotten, Recorded, UserEvent};
+use crate::events::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal};
 use crate::history::HistoryStore;
 
 /// Takes events down. Clones share everything.
@@ -42,7 +42,7 @@ impl Recorder {
         self.log.record(events, now).await.map_err(failure)
     }
 
-    /// Removes all that is stored of the user: events from the log's files, and the history.
+    /// Removes all that is stored of the user: events from the log's files, and the history, which it does not count.
     ///
     /// # Errors
     /// As [`Recorder::record`].

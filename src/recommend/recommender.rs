@@ -10,7 +10,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::domain::{Event, Failure, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation};
+use crate::domain::{
+    Event, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation,
+};
 use crate::engine::DecodeRequest;
 use crate::history::HistoryStore;
 
@@ -164,6 +166,19 @@ impl Recommender {
         let _visit = self.inner.door.enter()?;
         let off = Failure::Off("this server records no events: events.path is not set");
         self.inner.recorder.get().ok_or(off)?.record(events).await
+    }
+
+    /// Removes all that is stored of the user: the history, and the events of the log where there is one.
+    ///
+    /// # Errors
+    /// As [`Recommender::record`], but never `Off`. A user may then be forgotten in part, and be forgotten again.
+    pub async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
+        let Inner { histories, recorder, .. } = &*self.inner;
+        let kept = histories.count(&user);
+        match recorder.get() {
+            Some(recorder) => Ok(Forgotten { history_events: kept, ..recorder.forget(user).await? }),
+            None => Ok(Forgotten { history_events: histories.remove(&user), ..Forgotten::default() }),
+        }
     }
 
     /// Adds a variant, or replaces the one of the same name. Requests that run keep the one they began with. What was

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{Failure, RecommendAnswer, RecommendRequest, Recorded, UserEvent};
+use crate::domain::{Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, UserEvent};
 use crate::recommend::{Recommender, VariantView};
 
 /// What the server needs of a recommender. A trait so that tests can serve a fake one over a real socket.
@@ -20,6 +20,9 @@ pub trait Recommends: Send + Sync + 'static {
 
     /// Takes events down; resolves when they are durable.
     fn record(&self, events: Vec<UserEvent>) -> impl Future<Output = Result<Recorded, Failure>> + Send;
+
+    /// Removes all that is stored of a user.
+    fn forget(&self, user: String) -> impl Future<Output = Result<Forgotten, Failure>> + Send;
 
     /// What is loaded.
     fn variants(&self) -> Vec<VariantView>;
@@ -49,6 +52,10 @@ impl Recommends for Recommender {
 
     async fn record(&self, events: Vec<UserEvent>) -> Result<Recorded, Failure> {
         Recommender::record(self, events).await
+    }
+
+    async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
+        Recommender::forget(self, user).await
     }
 
     fn variants(&self) -> Vec<VariantView> {

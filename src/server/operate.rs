@@ -20,6 +20,9 @@ use super::variant_messages;
 /// Longest directives of a log filter, in bytes.
 const LONGEST_FILTER: usize = 4096;
 
+/// Longest id of a user, in bytes, as in events.
+const LONGEST_USER: usize = 256;
+
 /// The service over a desk.
 #[derive(Debug)]
 pub(super) struct Operate<R> {
@@ -74,6 +77,28 @@ impl<R: Recommends> AdminService for Operate<R> {
         self.desk.ask_to_drain();
         let (lag, limit) = (told(self.config.drain_lag()), told(self.config.drain_limit()));
         Ok(Response::new(v1::DrainResponse { inflight, lag, limit }))
+    }
+
+    async fn forget_user(
+        &self,
+        asked: Request<v1::ForgetUserRequest>,
+    ) -> Result<Response<v1::ForgetUserResponse>, Status> {
+        let v1::ForgetUserRequest { user_id } = asked.into_inner();
+        if !(1..=LONGEST_USER).contains(&user_id.len()) {
+            let description = format!("{} bytes, expected 1 to {LONGEST_USER}", user_id.len());
+            return Err(status(&Failure::Invalid(vec![Violation::new("user_id", description)])));
+        }
+        // Whom is not for the log: that would be something stored of the user.
+        tracing::info!("operator: forget a user");
+        let recommender = Arc::clone(self.desk.recommender().map_err(|failure| status(&failure))?);
+        let outcome = tokio::spawn(async move { recommender.forget(user_id).await }).await;
+        let outcome = outcome.unwrap_or_else(|error| Err(Failure::Internal(format!("forgetting ended: {error}"))));
+        let gone = outcome.map_err(|failure| status(&failure))?;
+        Ok(Response::new(v1::ForgetUserResponse {
+            history_events: gone.history_events as u64,
+            logged_events: gone.logged_events,
+            files: gone.files as u64,
+        }))
     }
 
     async fn set_log_level(

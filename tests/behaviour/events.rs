@@ -130,10 +130,16 @@ async fn the_next_request_knows_what_was_recorded_also_after_a_restart_and_not_w
     let sums = tool(&["events", "--log", path, "--json"]);
     assert_eq!((&sums["events"], &sums["users"]), (&json!(6), &json!(3)));
     assert_eq!(sums["kinds"], json!({"click": 3, "hide": 1, "purchase": 2}));
-    assert_eq!(tool(&["forget", "--log", path, "--user", "ann", "--json"])["events"], 3);
+    let process = serve(&dir, &log).await;
+    let gone = tool(&["forget", "--admin", process.admin(), "--user", "ann", "--json"]);
+    assert_eq!(gone, json!({"history_events": 3, "logged_events": 3, "files": 1}));
+    let to = channel(&process).await;
+    assert!(Client::new(to.clone()).recommend(user("ann")).await.unwrap().into_inner().cold_start);
+    drop(process);
+    assert_eq!(tool(&["forget", "--log", path, "--user", "cid", "--json"])["logged_events"], 2);
     for entry in std::fs::read_dir(&log).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(!bytes.windows(3).any(|part| part == b"ann"));
+        assert!(!bytes.windows(3).any(|part| part == b"ann" || part == b"cid"));
     }
     let process = serve(&dir, &log).await;
     let to = channel(&process).await;

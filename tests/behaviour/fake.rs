@@ -16,7 +16,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use reg4rec::config::{self, Layers};
 use reg4rec::decode::DecodeSettings;
-use reg4rec::domain::{Failure, RecommendAnswer, RecommendRequest, Recommendation, Recorded, UserEvent};
+use reg4rec::domain::{Failure, Forgotten, RecommendAnswer, RecommendRequest, Recommendation, Recorded, UserEvent};
 use reg4rec::recommend::VariantView;
 use reg4rec::server::{Opener, Recommends, Server, ServerConfig, ServerError};
 use reg4rec::wire::client::RecommendationServiceClient;
@@ -67,6 +67,10 @@ impl Recommends for Fake {
 
     async fn record(&self, _: Vec<UserEvent>) -> Result<Recorded, Failure> {
         Err(Failure::Off("a fake records nothing"))
+    }
+
+    async fn forget(&self, _: String) -> Result<Forgotten, Failure> {
+        Ok(Forgotten::default())
     }
 
     fn variants(&self) -> Vec<VariantView> {

@@ -1,7 +1,7 @@
 //! `reg4rec record`, `events` and `forget`: what users did, told to a running server or read from its log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use tonic::transport::Endpoint;
 
 use reg4rec::domain::UserEvent;
 use reg4rec::events::{EventLog, EventsConfig, Follower, read};
-use reg4rec::wire::client::EventServiceClient;
+use reg4rec::wire::client::{AdminServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
 use super::page;
+use super::variants::{ADMIN, operator_channel};
 
 /// What may be recorded.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -163,12 +164,15 @@ impl Events {
 
 #[derive(Debug, Args)]
 pub struct Forget {
-    /// The log's directory; no server may be writing it
-    #[arg(long, value_name = "DIR")]
-    log: PathBuf,
-    /// Whose events to take out
+    /// Whose history and events to remove
     #[arg(long)]
     user: String,
+    /// The admin port of a running server [default: 127.0.0.1:9100]
+    #[arg(long, value_name = "ADDR", conflicts_with = "log")]
+    admin: Option<String>,
+    /// The directory of an event log instead; no server may be writing it
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
     /// Print one JSON object and nothing else
     #[arg(long)]
     json: bool,
@@ -185,16 +189,43 @@ impl Follower for Nobody {
 
 impl Forget {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        ensure!(self.log.is_dir(), "--log {}: expected the directory of an event log", self.log.display());
-        let config = EventsConfig { path: self.log, ..EventsConfig::default() };
-        let (log, _) = EventLog::open(&config, &Registry::new(), Box::new(Nobody))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let gone = runtime.block_on(log.forget(self.user))?;
-        if self.json {
-            println!("{}", json!({ "events": gone.events, "segments": gone.segments }));
-        } else {
-            println!("{} events are gone, {} files were written anew", gone.events, gone.segments);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let outcome = match &self.log {
+            Some(log) => Ok(runtime.block_on(from_files(log, self.user.clone()))?),
+            None => runtime.block_on(self.from_server())?,
+        };
+        match (outcome, self.json) {
+            (Ok(gone), true) => println!(
+                "{}",
+                json!({ "history_events": gone.history_events, "logged_events": gone.logged_events, "files": gone.files })
+            ),
+            (Ok(gone), false) => println!(
+                "{} events are gone from the history, {} from the log, of which {} files were written anew",
+                gone.history_events, gone.logged_events, gone.files
+            ),
+            (Err(status), json) => {
+                if json {
+                    println!("{}", page::status_json(&status));
+                } else {
+                    eprint!("{}", page::status(&status));
+                }
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    async fn from_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
+        let channel = operator_channel(self.admin.as_deref().unwrap_or(ADMIN)).await?;
+        let asked = v1::ForgetUserRequest { user_id: self.user.clone() };
+        Ok(AdminServiceClient::new(channel).forget_user(asked).await.map(tonic::Response::into_inner))
+    }
+}
+
+async fn from_files(log: &Path, user: String) -> anyhow::Result<v1::ForgetUserResponse> {
+    ensure!(log.is_dir(), "--log {}: expected the directory of an event log", log.display());
+    let config = EventsConfig { path: log.to_owned(), ..EventsConfig::default() };
+    let (log, _) = EventLog::open(&config, &Registry::new(), Box::new(Nobody))?;
+    let gone = log.forget(user).await?;
+    Ok(v1::ForgetUserResponse { history_events: 0, logged_events: gone.logged_events, files: gone.files as u64 })
 }

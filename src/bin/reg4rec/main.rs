@@ -30,7 +30,7 @@ enum Command {
     Record(events::Record),
     /// What an event log holds
     Events(events::Events),
-    /// Takes a user's events out of the log of a server that is not running
+    /// Removes what is stored of a user, by a running server or from its log's files
     Forget(events::Forget),
     /// Looks into a bundle's directory, or publishes it to a registry
     #[command(subcommand)]

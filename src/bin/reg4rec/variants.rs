@@ -14,13 +14,15 @@ use reg4rec::wire::v1;
 
 use super::page;
 
+/// Where the admin port listens unless a server's settings say otherwise.
+pub const ADMIN: &str = "127.0.0.1:9100";
 /// How long the admin port may take to be reached.
 const REACHED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct Variants {
     /// The server's admin port
-    #[arg(long, global = true, value_name = "ADDR", default_value = "127.0.0.1:9100")]
+    #[arg(long, global = true, value_name = "ADDR", default_value = ADMIN)]
     admin: String,
     /// Print one JSON object and nothing else
     #[arg(long, global = true)]
@@ -56,6 +58,15 @@ struct Told {
     pointed: Option<bool>,
 }
 
+/// A channel to the admin port of a server.
+pub async fn operator_channel(admin: &str) -> anyhow::Result<Channel> {
+    let url = if admin.contains("://") { admin.to_owned() } else { format!("http://{admin}") };
+    let endpoint = Endpoint::from_shared(url)
+        .with_context(|| format!("--admin {admin:?}: expected an address as {ADMIN}"))?
+        .connect_timeout(REACHED);
+    endpoint.connect().await.with_context(|| format!("cannot reach {admin}"))
+}
+
 impl Variants {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -75,12 +86,7 @@ impl Variants {
     }
 
     async fn ask(&self) -> anyhow::Result<Result<Told, Status>> {
-        let url = if self.admin.contains("://") { self.admin.clone() } else { format!("http://{}", self.admin) };
-        let endpoint = Endpoint::from_shared(url)
-            .with_context(|| format!("--admin {:?}: expected an address as 127.0.0.1:9100", self.admin))?
-            .connect_timeout(REACHED);
-        let channel = endpoint.connect().await.with_context(|| format!("cannot reach {}", self.admin))?;
-        Ok(self.change(AdminServiceClient::new(channel)).await)
+        Ok(self.change(AdminServiceClient::new(operator_channel(&self.admin).await?)).await)
     }
 
     async fn change(&self, mut server: AdminServiceClient<Channel>) -> Result<Told, Status> {
