@@ -59,6 +59,9 @@ pub enum Failure {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The caller may not do what it asks for.
+    #[error("denied: {0}")]
+    Denied(&'static str),
     /// Ours. The cause goes to the log under an id; the caller gets the id.
     #[error("internal: {0}")]
     Internal(String),

@@ -51,6 +51,7 @@ fn row(failure: &Failure, request_id: &str) -> Row {
             retry_after: Some(*retry_after),
             ..row(Code::Unavailable, "NOT_READY", format!("not ready: {reason}"))
         },
+        Failure::Denied(reason) => row(Code::PermissionDenied, "DENIED", (*reason).to_owned()),
         // The cause may tell more than a caller should know; it is in the log under the request id.
         Failure::Internal(_) => {
             row(Code::Internal, "INTERNAL", format!("internal fault, see the server's log for request {request_id:?}"))
@@ -138,6 +139,7 @@ mod tests {
             (Failure::Overloaded { retry_after: SECOND }, Code::ResourceExhausted, "OVERLOADED"),
             (Failure::Late(Lateness::Dequeue), Code::DeadlineExceeded, "LATE"),
             (Failure::NotReady { reason: "warming", retry_after: SECOND }, Code::Unavailable, "NOT_READY"),
+            (Failure::Denied("no right"), Code::PermissionDenied, "DENIED"),
             (Failure::Internal("secret".into()), Code::Internal, "INTERNAL"),
         ];
         for (failure, code, reason) in failures {

@@ -5,6 +5,7 @@ mod bad_input;
 mod batch_call;
 mod bundle;
 mod deadline;
+mod experiments;
 mod fake;
 mod foreign;
 mod life;

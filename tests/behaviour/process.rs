@@ -17,7 +17,7 @@ use crate::fake::{Client, page_at};
 pub struct Process {
     child: Child,
     pub public: String,
-    admin: String,
+    pub admin: String,
     /// Kept open while the server runs.
     _said: Lines<BufReader<ChildStdout>>,
 }
@@ -25,7 +25,18 @@ pub struct Process {
 impl Process {
     /// Starts on free ports and waits until it says that it is ready.
     pub fn start(bundle: &Path) -> Self {
-        let mut child = server(bundle).stdout(Stdio::piped()).spawn().unwrap();
+        Self::begin(server(bundle))
+    }
+
+    /// The same with a file of settings.
+    pub fn start_with(bundle: &Path, settings: &Path) -> Self {
+        let mut command = server(bundle);
+        command.arg("--config").arg(settings);
+        Self::begin(command)
+    }
+
+    fn begin(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = |name: &str| {
             let line = lines.by_ref().map(|line| line.unwrap()).find(|line| line.starts_with(name));
@@ -37,7 +48,7 @@ impl Process {
         Self { child, public, admin, _said: lines }
     }
 
-    fn ask(&self, more: &[&str]) -> Output {
+    pub fn ask(&self, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
         command.args(["ask", "--timeout", "20000", "--server", &self.public]).args(more).output().unwrap()
     }

@@ -75,6 +75,7 @@ pub async fn load(config: &Config, dir: PathBuf, registry: &Registry) -> anyhow:
     histories::fill(&histories, &config.bundle.histories).await?;
     let default = config.bundle.variant.clone();
     let recommender = Recommender::new(vec![variant], default, histories, config.recommend, registry)?;
+    recommender.set_experiments(&config.experiments)?;
     Ok((recommender, example(&index, &golden)))
 }
 

@@ -1,8 +1,9 @@
-//! The person's tool: asks a running server, and looks into bundles.
+//! The person's tool: asks a running server, looks into bundles, and says who gets which arm.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod ask;
 mod bundle;
+mod experiment;
 mod page;
 
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks a running server, and looks into bundles.
+/// Asks a running server, looks into bundles, and says who gets which arm.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -27,12 +28,16 @@ enum Command {
     /// Looks into a bundle's directory
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Works out who gets which arm
+    #[command(subcommand)]
+    Experiment(experiment::Experiment),
 }
 
 fn main() -> ExitCode {
     let outcome = match Tool::parse().command {
         Command::Ask(ask) => ask.run(),
         Command::Bundle(bundle) => bundle.run(),
+        Command::Experiment(experiment) => experiment.run(),
     };
     match outcome {
         Ok(code) => code,
