@@ -11,6 +11,7 @@
 //! | [`catalog`] | items, eligibility, filters, and the token index |
 //! | [`decode`] | CRSS beam search, CORP, early finish, the exact scorer; no tensors |
 //! | [`batch`] | admission, queue, batches by deadline |
+//! | [`experiment`] | who gets which arm, what came of it, when to stop |
 //! | [`tokenizer`] | item features and quantisers (MPQ, RQ-VAE, OPQ): feature vector to code |
 //! | [`model`] | the network: encoder, scorer, path decoder, category head |
 //! | [`artifact`] | the bundle: what serving needs from training, verified |
@@ -32,6 +33,7 @@ pub mod engine;
 #[cfg(feature = "train")]
 pub mod evaluation;
 pub mod events;
+pub mod experiment;
 pub mod history;
 pub mod model;
 pub mod recommend;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::domain::Violation;
 use crate::engine::EngineConfig;
 use crate::events::EventsConfig;
+use crate::experiment::ExperimentsConfig;
 use crate::history::HistoryConfig;
 use crate::recommend::RecommendConfig;
 use crate::rollout::{Device, RegistryConfig};
@@ -36,6 +37,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// Batches and warm-up.
     pub engine: EngineConfig,
+    /// Who gets which arm.
+    pub experiments: ExperimentsConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -129,6 +132,7 @@ impl Config {
         problems.extend(named("history", self.history.validate()));
         problems.extend(named("events", self.events.validate()));
         problems.extend(named("engine", self.engine.validate()));
+        problems.extend(named("experiments", self.experiments.validate()));
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values(problems)) }
     }
 }
@@ -174,6 +178,7 @@ mod tests {
         assert_eq!(config.history, HistoryConfig::default());
         assert_eq!(config.engine, EngineConfig::default());
         assert_eq!(config.registry, RegistryConfig::default());
+        assert_eq!(config.experiments, ExperimentsConfig::default());
         // And it names every key, so that it is the whole documentation.
         let table: toml::Table = DEFAULTS.parse().unwrap();
         for (section, default) in [
@@ -267,6 +272,45 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part} is not in {error}");
         }
+    }
+
+    #[test]
+    fn the_experiment_that_the_file_of_defaults_shows_is_a_valid_one() {
+        // Every line of the example, without the comment sign.
+        let example = DEFAULTS.lines().skip_while(|line| !line.starts_with("#   [[experiments.experiment]]"));
+        let example = example.take_while(|line| line.starts_with("#   "));
+        let text: String = example.map(|line| format!("{}\n", &line[4..])).collect();
+        let file = file(&text);
+        let experiments = read(&Layers { file: Some(file.path()), ..Layers::default() }).unwrap().experiments;
+        let one = &experiments.experiment[0];
+        assert_eq!((one.key.as_str(), one.arms.len(), one.eligibility.len()), ("wider-beam", 2, 2));
+        assert_eq!((one.coverage, one.namespace, one.arms[1].decode.beam), (0.1, [0.0, 0.5], Some(40)));
+        assert!(one.start < one.end);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_experiment_is_named_and_its_token_never_shown() {
+        let with = |line: &str| {
+            file(&format!("[[experiments.experiment]]\nkey = \"k\"\narms = [{{ name = \"a\" }}]\n{line}\n"))
+        };
+        for (line, named) in [
+            ("armz = 1", "armz"),
+            ("hash_version = 3", "3 is no hash version, expected 1 or 2"),
+            ("start = \"soon\"", "\"soon\" is no time, expected one as 2026-01-31T00:00:00Z"),
+            ("coverage = 1.5", "experiments.experiment[0].coverage is 1.5: expected 0 to 1"),
+            ("arms = []", "arms"),
+        ] {
+            let file = with(line);
+            let error = refused(&Layers { file: Some(file.path()), ..Layers::default() });
+            assert!(error.contains(named), "{line}: {error}");
+        }
+        // A time may also be one of TOML's own.
+        let file = with("end = 2026-02-01T00:00:00Z");
+        let end = read(&Layers { file: Some(file.path()), ..Layers::default() }).unwrap().experiments.experiment[0].end;
+        assert_eq!(end.map(i64::from), Some(1_769_904_000));
+        let token = environment("REG4REC__EXPERIMENTS__FORCE_TOKEN", "0123456789abcdef");
+        let config = read(&Layers { environment: token, ..Layers::default() }).unwrap();
+        assert!(!config.experiments.force_token.is_empty() && !format!("{config:?}").contains("0123456789abcdef"));
     }
 
     #[test]

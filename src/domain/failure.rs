@@ -73,6 +73,9 @@ pub enum Failure {
         /// Why, for people.
         reason: String,
     },
+    /// The caller may not do what it asks for.
+    #[error("denied: {0}")]
+    Denied(&'static str),
     /// Ours. The cause goes to the log under an id; the caller gets the id.
     #[error("internal: {0}")]
     Internal(String),

@@ -1,15 +1,19 @@
 //! The words that every room shares. No runtime, no wire format, no tensors.
 
+mod assignment;
 mod code;
 mod event;
 mod failure;
 mod item;
 mod path;
 mod request;
+mod secret;
 
+pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use code::{Code, CodeShape, CodeTable, Token};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use failure::{Failure, Lateness, Violation};
 pub use item::{Item, ItemNumber};
 pub use path::{Belief, Path, Step};
 pub use request::{DecodeOverrides, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage};
+pub use secret::Secret;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Event, Path};
+use super::{Assignment, Event, ForcedArm, Path};
 
 /// One request for recommendations, every field checked.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +26,8 @@ pub struct RecommendRequest {
     pub decode: DecodeOverrides,
     /// Free attributes, for eligibility of experiments.
     pub attributes: BTreeMap<String, String>,
+    /// The arm of an experiment that the caller asks for. None: arms are drawn.
+    pub forced: Option<ForcedArm>,
 }
 
 /// Which items may be answered. The default lets every eligible item pass.
@@ -64,6 +66,19 @@ pub struct DecodeOverrides {
     pub exact: Option<bool>,
 }
 
+impl DecodeOverrides {
+    /// These, and where they say nothing what `other` says.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            beam: self.beam.or(other.beam),
+            theta: self.theta.or(other.theta),
+            corp: self.corp.or(other.corp),
+            full_path: self.full_path.or(other.full_path),
+            exact: self.exact.or(other.exact),
+        }
+    }
+}
+
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecommendAnswer {
@@ -77,6 +92,8 @@ pub struct RecommendAnswer {
     pub bundle_version: String,
     /// Version of its index.
     pub index_version: String,
+    /// What experiments said of the request: those that gave it an arm, or else one that did not.
+    pub assignments: Vec<Assignment>,
     /// No usable history: answered from the prior.
     pub cold_start: bool,
     /// Answered with less than the configured effort.

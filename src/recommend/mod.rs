@@ -1,8 +1,11 @@
-//! The online sentence: request -> variant -> history -> candidates -> batch -> engine -> items -> answer.
+//! The online sentence: request -> arm -> variant -> history -> candidates -> batch -> engine -> items -> answer.
 //!
 //! [`Recommender::recommend`] tells it, a line a stage; the other files are its words.
 
 mod age;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod arm_tests;
 mod cold;
 mod config;
 mod door;

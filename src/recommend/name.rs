@@ -41,9 +41,9 @@ impl RequestIds {
     }
 
     /// The caller's id, or a new one: 24 and more hexadecimal digits.
-    pub(super) fn keep_or_make(&self, given: String) -> String {
+    pub(super) fn keep_or_make(&self, given: &str) -> String {
         if !given.is_empty() {
-            return given;
+            return given.to_owned();
         }
         format!("{:016x}{:08x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
@@ -14,6 +14,7 @@ use crate::domain::{
     Event, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation,
 };
 use crate::engine::DecodeRequest;
+use crate::experiment::{ExperimentMetrics, Experiments, ExperimentsConfig, Trial};
 use crate::history::HistoryStore;
 
 use super::RecommendConfig;
@@ -62,6 +63,8 @@ struct Inner {
     /// None yet, or never: events are not recorded.
     recorder: OnceLock<Recorder>,
     config: RecommendConfig,
+    experiments: ArcSwap<Experiments>,
+    experiment_metrics: ExperimentMetrics,
     metrics: RecommendMetrics,
     ids: RequestIds,
     door: Door,
@@ -91,36 +94,79 @@ impl Recommender {
         if shelf.get("").is_none() {
             return Err(RecommenderError::NoDefault(shelf.default_name().to_owned()));
         }
-        let (shelf, swapped, changing) = (ArcSwap::from_pointee(shelf), watch::Sender::new(()), Mutex::new(()));
-        let (ids, door, recorder) = (RequestIds::new(), Door::open(), OnceLock::new());
-        let inner = Inner { shelf, changing, swapped, histories, recorder, config, metrics, ids, door };
+        let experiment_metrics = ExperimentMetrics::new(registry)?;
+        let none = Experiments::new(&ExperimentsConfig::default(), experiment_metrics.clone());
+        let inner = Inner {
+            shelf: ArcSwap::from_pointee(shelf),
+            changing: Mutex::new(()),
+            swapped: watch::Sender::new(()),
+            histories,
+            recorder: OnceLock::new(),
+            config,
+            experiments: ArcSwap::from_pointee(none.map_err(RecommenderError::Config)?),
+            experiment_metrics,
+            metrics,
+            ids: RequestIds::new(),
+            door: Door::open(),
+        };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs these experiments instead of those before, of which there are none at first. Counts begin anew.
+    ///
+    /// # Errors
+    /// [`RecommenderError::Config`] names every wrong field; those before go on then.
+    pub fn set_experiments(&self, config: &ExperimentsConfig) -> Result<(), RecommenderError> {
+        let Inner { experiments, experiment_metrics, .. } = &*self.inner;
+        let next = Experiments::new(config, experiment_metrics.clone()).map_err(RecommenderError::Config)?;
+        experiments.store(Arc::new(next));
+        Ok(())
     }
 
     /// Answers one request, no later than its deadline or the configured maximum. Dropping the future gives it up.
     ///
     /// # Errors
     /// `UnknownVariant`; `Invalid` when decode settings are out of range; `NotReady` once drained or when the engine has
-    /// stopped; `Late`, `Overloaded` and `Internal` as the engine says. A user without usable history is none: the
-    /// answer comes from the prior and says `cold_start`.
+    /// stopped; `Late`, `Overloaded` and `Internal` as the engine says; `Invalid` and `Denied` when an arm is forced that
+    /// does not exist, or without the right to. A user without usable history is none: the answer comes from the prior
+    /// and says `cold_start`.
     pub async fn recommend(
         &self,
         request: RecommendRequest,
         deadline: Option<Instant>,
     ) -> Result<RecommendAnswer, Failure> {
-        let Inner { config, metrics, ids, door, .. } = &*self.inner;
-        let _visit = door.enter()?;
-        let mut stopwatch = Stopwatch::start();
+        let _visit = self.inner.door.enter()?;
+        let stopwatch = Stopwatch::start();
         let deadline = self.deadline(deadline);
+        let mut trial = self.inner.experiments.load_full().enter(&request, SystemTime::now())?;
+        let mut outcome = self.answer(&request, &trial, deadline, stopwatch.clone()).await;
+        while let Err(failure) = &outcome
+            && trial.falls_back(failure)
+        {
+            tracing::debug!(request_id = request.request_id, %failure, "answering without the arm");
+            outcome = self.answer(&request, &trial, deadline, stopwatch.clone()).await;
+        }
+        trial.settle(outcome)
+    }
+
+    /// Answers by the variant and with the settings that the trial says.
+    async fn answer(
+        &self,
+        request: &RecommendRequest,
+        trial: &Trial,
+        deadline: Instant,
+        mut stopwatch: Stopwatch,
+    ) -> Result<RecommendAnswer, Failure> {
+        let Inner { config, metrics, ids, .. } = &*self.inner;
         // Kept to the end of the request, whatever serves under that name by then.
-        let loaded = self.loaded(&request.variant).ok_or_else(|| self.unknown(&request.variant))?;
-        let settings = loaded.settings(&request.decode)?;
+        let loaded = self.loaded(trial.variant()).ok_or_else(|| self.unknown(trial.variant()))?;
+        let settings = loaded.settings(&trial.decode())?;
         let Variant { engine, index, .. } = &loaded.variant;
         engine.refuse_late(deadline)?;
 
-        let RecommendRequest { k, explain, filter, .. } = &request;
+        let RecommendRequest { k, explain, filter, .. } = request;
         let limit = config.max_history.min(loaded.variant.max_history);
-        let Known { history, excluded } = Known::of(&self.events(&request), index, filter, limit);
+        let Known { history, excluded } = Known::of(&self.events(request), index, filter, limit);
         let root = index.root(filter, &excluded);
         stopwatch.lap(Stage::History);
 
@@ -140,11 +186,12 @@ impl Recommender {
         let timings = stopwatch.stop();
         metrics.count(outcome.short, outcome.pruned, &timings);
         Ok(RecommendAnswer {
-            request_id: ids.keep_or_make(request.request_id),
+            request_id: ids.keep_or_make(&request.request_id),
             items,
             variant: loaded.variant.name.clone(),
             bundle_version: loaded.variant.bundle_version.clone(),
             index_version: index.version().to_owned(),
+            assignments: Vec::new(),
             cold_start,
             degraded: false,
             short: outcome.short,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::domain::Stage;
 use crate::engine::EngineAnswer;
 
+#[derive(Clone)]
 pub(super) struct Stopwatch {
     started: Instant,
     stage_began: Instant,

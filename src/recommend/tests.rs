@@ -17,16 +17,16 @@ use crate::engine::fake::{Batches, CATEGORIES, FakeModel, PANICS, index, until_b
 use crate::engine::{Engine, EngineConfig, EngineMetrics};
 use crate::history::{HistoryConfig, HistoryStore};
 
-struct House {
-    recommender: Recommender,
-    histories: Arc<HistoryStore>,
-    index: Arc<Index>,
-    batches: Batches,
-    registry: Registry,
-    metrics: EngineMetrics,
+pub(super) struct House {
+    pub(super) recommender: Recommender,
+    pub(super) histories: Arc<HistoryStore>,
+    pub(super) index: Arc<Index>,
+    pub(super) batches: Batches,
+    pub(super) registry: Registry,
+    pub(super) metrics: EngineMetrics,
 }
 
-async fn variant(name: &str, model: FakeModel, index: Arc<Index>, metrics: &EngineMetrics) -> Variant {
+pub(super) async fn variant(name: &str, model: FakeModel, index: Arc<Index>, metrics: &EngineMetrics) -> Variant {
     let engine = Engine {
         name: name.into(),
         index: index.clone(),
@@ -47,7 +47,7 @@ async fn variant(name: &str, model: FakeModel, index: Arc<Index>, metrics: &Engi
     }
 }
 
-async fn house(model: FakeModel) -> House {
+pub(super) async fn house(model: FakeModel) -> House {
     let registry = Registry::new();
     let metrics = EngineMetrics::new(&registry).unwrap();
     let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
@@ -62,16 +62,16 @@ fn view(item: u32) -> Event {
     Event { item_id: format!("i{item}"), kind: EventKind::View, time: i64::from(item), value: None }
 }
 
-fn viewed(items: &[u32]) -> RecommendRequest {
+pub(super) fn viewed(items: &[u32]) -> RecommendRequest {
     RecommendRequest { history: items.iter().copied().map(view).collect(), k: 10, ..RecommendRequest::default() }
 }
 
-fn ids(answer: &RecommendAnswer) -> Vec<&str> {
+pub(super) fn ids(answer: &RecommendAnswer) -> Vec<&str> {
     answer.items.iter().map(|item| item.item_id.as_str()).collect()
 }
 
 /// What must be equal however a request was batched.
-fn lasting(answer: &RecommendAnswer) -> RecommendAnswer {
+pub(super) fn lasting(answer: &RecommendAnswer) -> RecommendAnswer {
     RecommendAnswer { request_id: String::new(), timings: Vec::new(), ..answer.clone() }
 }
 
@@ -85,7 +85,7 @@ fn ask(
 }
 
 /// The value of one series, as the metrics page shows it.
-fn series(registry: &Registry, line: &str) -> f64 {
+pub(super) fn series(registry: &Registry, line: &str) -> f64 {
     let page = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let found = page.lines().find_map(|row| row.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
     found.unwrap_or_else(|| panic!("no series {line} in\n{page}"))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
-use crate::domain::{Failure, RecommendAnswer, RecommendRequest};
+use crate::domain::{Failure, ForcedArm, RecommendAnswer, RecommendRequest};
 use crate::wire::v1::recommendation_service_server::RecommendationService;
 use crate::wire::{self, v1};
 
@@ -22,10 +22,11 @@ pub(super) struct Service<R> {
 #[tonic::async_trait]
 impl<R: Recommends> RecommendationService for Service<R> {
     async fn recommend(&self, sent: Request<v1::RecommendRequest>) -> Result<Response<v1::RecommendResponse>, Status> {
-        let call = call(&sent);
+        let (call, forced) = (call(&sent), wire::forced_arm(sent.metadata()));
         let sent = sent.into_inner();
         let request_id = request_id(&sent.request_id);
-        let answer = match wire::decode::recommend(sent) {
+        let request = forced.and_then(|forced| Ok(forcing(wire::decode::recommend(sent)?, &forced)));
+        let answer = match request {
             Ok(request) => self.answer(request, &request_id, &call).await,
             Err(failure) => Err(failure),
         };
@@ -37,13 +38,15 @@ impl<R: Recommends> RecommendationService for Service<R> {
         &self,
         sent: Request<v1::RecommendBatchRequest>,
     ) -> Result<Response<v1::RecommendBatchResponse>, Status> {
-        let call = call(&sent);
+        let (call, forced) = (call(&sent), wire::forced_arm(sent.metadata()));
         let sent = sent.into_inner();
         let ids: Vec<String> = sent.requests.iter().map(|one| request_id(&one.request_id)).collect();
         let refuse = |failure: Failure| wire::status(&failure, "");
         // Not ready is the state of the server, not of one request.
         self.desk.recommender().map_err(refuse)?;
-        let requests = wire::decode::batch(sent).map_err(refuse)?;
+        let forced = forced.map_err(refuse)?;
+        let requests = wire::decode::batch(sent).map_err(refuse)?.into_iter();
+        let requests = requests.map(|request| Ok(forcing(request?, &forced))).collect();
         let outcomes = self.answer_all(requests, &ids, &call).await;
         let results = outcomes.into_iter().zip(&ids).map(|(outcome, id)| wire::encode::result(outcome, id));
         Ok(Response::new(v1::RecommendBatchResponse { results: results.collect() }))
@@ -103,6 +106,11 @@ impl<R: Recommends> Service<R> {
     fn share(&self) -> Self {
         Self { desk: Arc::clone(&self.desk) }
     }
+}
+
+/// The request, answered by the arm that the call forces.
+fn forcing(request: RecommendRequest, forced: &Option<ForcedArm>) -> RecommendRequest {
+    RecommendRequest { forced: forced.clone(), ..request }
 }
 
 /// What the front said of a call.

@@ -49,6 +49,8 @@ pub fn recommend(sent: v1::RecommendRequest) -> Result<RecommendRequest, Failure
         variant: checks.text("variant", sent.variant, MAX_TEXT),
         decode: sent.decode.map(|sent| overrides(&mut checks, sent)).unwrap_or_default(),
         attributes: attributes(&mut checks, sent.attributes),
+        // Not in the message: the call's metadata may name one.
+        forced: None,
     };
     checks.finish().map(|()| request).map_err(Failure::Invalid)
 }

@@ -1,13 +1,16 @@
 //! Answers to messages.
 
-use crate::domain::{Failure, NamedPath, RecommendAnswer, Recommendation, Stage};
+use crate::domain::{Assignment, AssignmentReason, Failure, NamedPath, RecommendAnswer, Recommendation, Stage};
 
 use super::{status_message, v1};
 
 /// One answer.
 pub fn response(answer: RecommendAnswer) -> v1::RecommendResponse {
+    let mut assignments = answer.assignments.iter().map(assignment);
     v1::RecommendResponse {
         timings: Some(timings(&answer)),
+        assignment: assignments.next(),
+        further_assignments: assignments.collect(),
         request_id: answer.request_id,
         items: answer.items.into_iter().map(recommendation).collect(),
         variant: answer.variant,
@@ -27,6 +30,27 @@ pub fn result(outcome: Result<RecommendAnswer, Failure>, request_id: &str) -> v1
         Err(failure) => Outcome::Status(status_message(&failure, request_id)),
     };
     v1::RecommendResult { outcome: Some(outcome) }
+}
+
+fn assignment(assignment: &Assignment) -> v1::Assignment {
+    let reason = match assignment.reason {
+        AssignmentReason::Assigned => v1::AssignmentReason::Assigned,
+        AssignmentReason::Forced => v1::AssignmentReason::Forced,
+        AssignmentReason::Holdout => v1::AssignmentReason::Holdout,
+        AssignmentReason::NotEligible => v1::AssignmentReason::NotEligible,
+        AssignmentReason::NotInNamespace => v1::AssignmentReason::NotInNamespace,
+        AssignmentReason::NotInCoverage => v1::AssignmentReason::NotInCoverage,
+        AssignmentReason::Killed => v1::AssignmentReason::Killed,
+        AssignmentReason::FallbackNotLoaded => v1::AssignmentReason::FallbackNotLoaded,
+        AssignmentReason::FallbackError => v1::AssignmentReason::FallbackError,
+    };
+    v1::Assignment {
+        experiment: assignment.experiment.clone(),
+        arm: assignment.arm.clone().unwrap_or_default(),
+        variant: assignment.variant.clone(),
+        version: assignment.version.clone(),
+        reason: reason.into(),
+    }
 }
 
 fn timings(answer: &RecommendAnswer) -> v1::Timings {
@@ -82,6 +106,16 @@ mod tests {
     use super::*;
     use crate::domain::{Belief, Path, Step, Token};
 
+    fn given((experiment, arm): (&str, Option<&str>)) -> Assignment {
+        Assignment {
+            experiment: experiment.into(),
+            arm: arm.map(Into::into),
+            variant: "default".into(),
+            version: "c0ffee".into(),
+            reason: if arm.is_some() { AssignmentReason::Killed } else { AssignmentReason::Holdout },
+        }
+    }
+
     fn answer() -> RecommendAnswer {
         let step = Step {
             token: Token { codebook: 3, entry: 200 },
@@ -107,6 +141,7 @@ mod tests {
             variant: "default".into(),
             bundle_version: "7".into(),
             index_version: "7.1".into(),
+            assignments: [("model", Some("b")), ("beam", None)].map(given).to_vec(),
             cold_start: true,
             degraded: false,
             short: true,
@@ -120,6 +155,15 @@ mod tests {
         assert_eq!((sent.request_id.as_str(), sent.variant.as_str()), ("r", "default"));
         assert_eq!((sent.bundle_version.as_str(), sent.index_version.as_str()), ("7", "7.1"));
         assert_eq!((sent.cold_start, sent.degraded, sent.short), (true, false, true));
+        let sent_assignment = |experiment: &str, arm: &str, reason: v1::AssignmentReason| v1::Assignment {
+            experiment: experiment.into(),
+            arm: arm.into(),
+            variant: "default".into(),
+            version: "c0ffee".into(),
+            reason: reason.into(),
+        };
+        assert_eq!(sent.assignment, Some(sent_assignment("model", "b", v1::AssignmentReason::Killed)));
+        assert_eq!(sent.further_assignments, [sent_assignment("beam", "", v1::AssignmentReason::Holdout)]);
         let timings = sent.timings.unwrap();
         assert_eq!((timings.queue, timings.total, timings.encode), (0.25, 0.5, 0.0));
         let item = &sent.items[0];
@@ -131,6 +175,15 @@ mod tests {
         assert_eq!((step.codebook, step.token, step.probability), (3, 200, 0.5));
         assert_eq!((step.divergence, step.pruned_siblings, step.inconsistent), (Some(0.01), 2, true));
         assert_eq!(step.beliefs, [v1::CategoryBelief { category: "Hair Care".into(), probability: 0.9 }]);
+    }
+
+    #[test]
+    fn every_reason_has_its_name_on_the_wire() {
+        for reason in AssignmentReason::ALL {
+            let sent = assignment(&Assignment { reason, ..given(("model", None)) }).reason();
+            let name = format!("ASSIGNMENT_REASON_{}", reason.name().to_uppercase());
+            assert_eq!(sent.as_str_name(), name);
+        }
     }
 
     #[test]

@@ -8,10 +8,12 @@ mod checks;
 mod codec;
 pub mod decode;
 pub mod encode;
+mod metadata;
 pub mod record;
 mod status;
 
 pub use codec::{RequestCodec, RequestDecoder};
+pub use metadata::forced_arm;
 pub use status::{status, status_message};
 
 /// The messages and the server of package `reg4rec.v1`, as `build.rs` wrote them.

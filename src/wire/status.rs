@@ -60,6 +60,7 @@ fn row(failure: &Failure, request_id: &str) -> Row {
             ..row(Code::Unavailable, "NOT_READY", format!("not ready: {reason}"))
         },
         Failure::Off(reason) => row(Code::FailedPrecondition, "OFF", (*reason).to_owned()),
+        Failure::Denied(reason) => row(Code::PermissionDenied, "DENIED", (*reason).to_owned()),
         // The cause may tell more than a caller should know; it is in the log under the request id.
         Failure::Internal(_) => {
             row(Code::Internal, "INTERNAL", format!("internal fault, see the server's log for request {request_id:?}"))
@@ -150,6 +151,7 @@ mod tests {
             (Failure::Late(Lateness::Dequeue), Code::DeadlineExceeded, "LATE"),
             (Failure::NotReady { reason: "warming", retry_after: SECOND }, Code::Unavailable, "NOT_READY"),
             (Failure::Off("events.path is not set"), Code::FailedPrecondition, "OFF"),
+            (Failure::Denied("no right"), Code::PermissionDenied, "DENIED"),
             (Failure::Internal("secret".into()), Code::Internal, "INTERNAL"),
         ];
         for (failure, code, reason) in failures {

@@ -58,6 +58,7 @@ impl Recommends for Fake {
             variant: "default".into(),
             bundle_version: "1".into(),
             index_version: "1".into(),
+            assignments: Vec::new(),
             cold_start: request.history.is_empty(),
             degraded: false,
             short: false,

@@ -8,6 +8,7 @@ mod bundle;
 mod deadline;
 mod engine_stop;
 mod events;
+mod experiments;
 mod fake;
 mod foreign;
 mod life;

@@ -80,7 +80,7 @@ impl Process {
         self.admin.trim_start_matches("http://")
     }
 
-    fn ask(&self, more: &[&str]) -> Output {
+    pub fn ask(&self, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
         command.args(["ask", "--timeout", "20000", "--server", &self.public]).args(more).output().unwrap()
     }

@@ -97,6 +97,7 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
     histories::fill(&histories, &config.bundle.histories).await?;
     let recorder = open_log(config, &histories, registry).await?;
     let recommender = Recommender::new(vec![variant], default, histories, config.recommend, registry)?;
+    recommender.set_experiments(&config.experiments)?;
     if let Some(recorder) = recorder {
         recommender.record_with(recorder);
     }

@@ -41,6 +41,9 @@ pub struct Ask {
     /// No items of these categories
     #[arg(long, value_name = "NAME")]
     without_category: Vec<String>,
+    /// An attribute of the request, for experiments
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
+    attribute: Vec<(String, String)>,
     /// The variant to ask [default: the server's]
     #[arg(long)]
     variant: Option<String>,
@@ -81,6 +84,10 @@ impl Ask {
     fn request(&self) -> v1::RecommendRequest {
         let bytes = |names: &[String]| names.iter().map(|name| name.clone().into_bytes()).collect();
         let event = |id: &String| v1::Event { item_id: id.clone().into_bytes(), ..v1::Event::default() };
+        let entry = |(name, value): &(String, String)| v1::recommend_request::AttributesEntry {
+            key: name.clone().into_bytes(),
+            value: value.clone().into_bytes(),
+        };
         let filter = v1::Filter {
             exclude_items: bytes(&self.exclude),
             include_categories: bytes(&self.category),
@@ -95,7 +102,13 @@ impl Ask {
             filter: Some(filter),
             explain: self.explain,
             variant: self.variant.clone().unwrap_or_default().into_bytes(),
+            attributes: self.attribute.iter().map(entry).collect(),
             ..v1::RecommendRequest::default()
         }
     }
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let named = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    named.ok_or_else(|| "expected NAME=VALUE".to_owned())
 }

@@ -1,9 +1,11 @@
-//! The person's tool: asks and operates a running server, tells it what users did, looks into bundles and event logs.
+//! The person's tool: asks and operates a running server, tells it what users did, looks into bundles and event logs,
+//! and says who gets which arm.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod ask;
 mod bundle;
 mod events;
+mod experiment;
 mod page;
 mod variants;
 
@@ -14,7 +16,8 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks and operates a running server, tells it what users did, looks into bundles and event logs.
+/// Asks and operates a running server, tells it what users did, looks into bundles and event logs, and says who gets
+/// which arm.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -37,6 +40,9 @@ enum Command {
     Bundle(bundle::Bundle),
     /// Lists a server's variants, and changes them
     Variants(variants::Variants),
+    /// Works out who gets which arm
+    #[command(subcommand)]
+    Experiment(experiment::Experiment),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +53,7 @@ fn main() -> ExitCode {
         Command::Forget(forget) => forget.run(),
         Command::Bundle(bundle) => bundle.run(),
         Command::Variants(variants) => variants.run(),
+        Command::Experiment(experiment) => experiment.run(),
     };
     match outcome {
         Ok(code) => code,

@@ -44,7 +44,16 @@ pub fn answer(answer: &v1::RecommendResponse) -> String {
         answer.bundle_version,
         answer.index_version
     );
+    for given in answer.assignment.iter().chain(&answer.further_assignments) {
+        let arm = if given.arm.is_empty() { "no arm" } else { &given.arm };
+        let _ = writeln!(page, "experiment {}: {arm} ({})", given.experiment, reason(given));
+    }
     page
+}
+
+/// `fallback_error`
+fn reason(assignment: &v1::Assignment) -> String {
+    assignment.reason().as_str_name().trim_start_matches("ASSIGNMENT_REASON_").to_lowercase()
 }
 
 /// `3:200 50% Hair Care 90% > 0:17 80% Shampoo 95% > item 25%`
@@ -97,6 +106,8 @@ pub fn answer_json(answer: &v1::RecommendResponse) -> Value {
         "variant": answer.variant,
         "bundle_version": answer.bundle_version,
         "index_version": answer.index_version,
+        "assignment": answer.assignment.as_ref().map(assignment_json),
+        "further_assignments": answer.further_assignments.iter().map(assignment_json).collect::<Vec<_>>(),
         "cold_start": answer.cold_start,
         "degraded": answer.degraded,
         "short": answer.short,
@@ -108,6 +119,16 @@ pub fn answer_json(answer: &v1::RecommendResponse) -> Value {
             "resolve": timings.resolve,
             "total": timings.total,
         },
+    })
+}
+
+fn assignment_json(assignment: &v1::Assignment) -> Value {
+    json!({
+        "experiment": assignment.experiment,
+        "arm": assignment.arm,
+        "variant": assignment.variant,
+        "version": assignment.version,
+        "reason": reason(assignment),
     })
 }
 

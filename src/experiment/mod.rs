@@ -1,0 +1,31 @@
+//! Who gets which arm, what came of it, and when to distrust or stop an experiment.
+//!
+//! [`Experiment::draw`] is a pure function of settings, unit, attributes and time; its buckets ([`HashVersion`],
+//! [`bucket_ranges`], [`choose`], [`in_namespace`]) agree with GrowthBook's SDKs. [`Experiments::enter`] draws for a
+//! request; the [`Trial`] that it gives says whom to ask, falls back when an arm cannot answer, and counts the outcome:
+//! per arm, for the sample-ratio alarm, and for the kill switch. No I/O but counters and the log.
+
+mod bucket;
+mod config;
+mod draw;
+mod kill_switch;
+mod metrics;
+mod running;
+mod sample_ratio;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
+mod trial;
+mod validate;
+
+pub use bucket::{
+    BucketRange, HashVersion, MAX_ARMS, bucket_ranges, choose, equal_weights, in_namespace, weight_problems,
+};
+pub use config::{
+    ArmConfig, ArmDecode, ArmEngine, Condition, ExperimentConfig, ExperimentsConfig, KillSwitchConfig, Moment,
+};
+pub use draw::{Arm, Draw, Experiment, Subject};
+pub use metrics::ExperimentMetrics;
+pub use running::Experiments;
+pub use sample_ratio::p_value;
+pub use trial::Trial;

@@ -1,0 +1,196 @@
+//! The experiments of a server and what has come of them so far.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use crate::domain::{AssignmentReason, Failure, ForcedArm, RecommendRequest, Secret, Violation};
+
+use super::config::ExperimentsConfig;
+use super::draw::{Draw, Experiment, Subject};
+use super::kill_switch::{Attempt, Window};
+use super::metrics::ExperimentMetrics;
+use super::sample_ratio::{ALARM, SampleRatio};
+use super::trial::{Trial, Verdict};
+
+/// All experiments of a server.
+#[derive(Debug)]
+pub struct Experiments {
+    force_token: Secret,
+    pub(super) list: Vec<Running>,
+    metrics: ExperimentMetrics,
+    units: RandomState,
+}
+
+/// One experiment and what has come of it.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) experiment: Experiment,
+    arms: Vec<Watched>,
+    ratio: Mutex<SampleRatio>,
+}
+
+/// One arm and whether it does harm.
+#[derive(Debug)]
+struct Watched {
+    window: Mutex<Window>,
+    killed: AtomicBool,
+}
+
+impl Experiments {
+    /// The experiments of these settings, as if nothing had come of them yet.
+    ///
+    /// # Errors
+    /// A violation for every wrong field; see [`ExperimentsConfig::validate`].
+    pub fn new(config: &ExperimentsConfig, metrics: ExperimentMetrics) -> Result<Self, Vec<Violation>> {
+        config.validate()?;
+        let now = Instant::now();
+        let running = |one: &super::config::ExperimentConfig| {
+            let experiment = Experiment::new(one);
+            let window = || Mutex::new(Window::new(config.kill_switch, now));
+            let watched = |_| Watched { window: window(), killed: AtomicBool::new(false) };
+            Running {
+                arms: experiment.arms.iter().map(watched).collect(),
+                ratio: Mutex::new(SampleRatio::new(experiment.weights.clone())),
+                experiment,
+            }
+        };
+        let list: Vec<Running> = config.experiment.iter().map(running).collect();
+        metrics.show(list.iter().map(|running| &running.experiment));
+        Ok(Self { force_token: config.force_token.clone(), list, metrics, units: RandomState::new() })
+    }
+
+    /// Draws for a request that arrives `now`. One that names a variant is in no experiment; one that forces an arm is
+    /// in that arm's experiment alone.
+    ///
+    /// # Errors
+    /// `Denied` when the request forces an arm without the right to, `Invalid` when there is no such arm, or when it
+    /// names a variant too.
+    pub fn enter(self: Arc<Self>, request: &RecommendRequest, now: SystemTime) -> Result<Trial, Failure> {
+        let subject = Subject { user_id: &request.user_id, attributes: &request.attributes };
+        let verdicts = if let Some(forced) = &request.forced {
+            vec![self.force(forced, request)?]
+        } else if !request.variant.is_empty() {
+            Vec::new()
+        } else {
+            let now = unix_seconds(now);
+            let draw = |(at, running): (usize, &Running)| {
+                let draw = running.experiment.draw(subject, now)?;
+                let unit = running.experiment.unit(subject).map_or(0, |unit| self.units.hash_one(unit));
+                Some(running.verdict(at, draw, unit))
+            };
+            self.list.iter().enumerate().filter_map(draw).collect()
+        };
+        Ok(Trial::new(self, verdicts, request))
+    }
+
+    fn force(&self, forced: &ForcedArm, request: &RecommendRequest) -> Result<Verdict, Failure> {
+        if self.force_token.is_empty() {
+            return Err(Failure::Denied("nobody may force an arm, as experiments.force_token is not set"));
+        }
+        if !self.force_token.matches(&forced.token) {
+            return Err(Failure::Denied("an arm is forced without the token that gives the right to"));
+        }
+        let invalid = |field: &str, description: String| Failure::Invalid(vec![Violation::new(field, description)]);
+        if !request.variant.is_empty() {
+            let description = format!("is {:?} beside a forced arm, expected one of the two", request.variant);
+            return Err(invalid("variant", description));
+        }
+        let found = self.list.iter().position(|running| running.experiment.key == forced.experiment);
+        let found = found.and_then(|at| {
+            let mut arms = self.list[at].experiment.arms.iter();
+            arms.position(|arm| arm.name == forced.arm).map(|arm| (at, arm))
+        });
+        let unknown = || {
+            let description =
+                format!("is {}={}, expected an experiment and one of its arms", forced.experiment, forced.arm);
+            invalid(ForcedArm::FIELD, description)
+        };
+        let (experiment, arm) = found.ok_or_else(unknown)?;
+        let reason = AssignmentReason::Forced;
+        Ok(Verdict { experiment, arm: Some(arm), applied: Some(arm), reason, unit: 0 })
+    }
+
+    pub(super) fn metrics(&self) -> &ExperimentMetrics {
+        &self.metrics
+    }
+
+    /// Counts how a request went at an arm; where that shows harm, the arm gets no more.
+    pub(super) fn attempt(&self, verdict: &Verdict, arm: usize, attempt: Attempt) {
+        let running = &self.list[verdict.experiment];
+        let (key, name) = (&running.experiment.key, &running.experiment.arms[arm].name);
+        self.metrics.attempt(key, name, attempt.took, attempt.failed, attempt.empty);
+        // What people try by hand proves nothing of the traffic.
+        if verdict.reason == AssignmentReason::Forced {
+            return;
+        }
+        let watched = &running.arms[arm];
+        let Some(harm) = locked(&watched.window).count(attempt, Instant::now()) else { return };
+        if !watched.killed.swap(true, Ordering::SeqCst) {
+            self.metrics.kill(key, name);
+            tracing::warn!(experiment = key, arm = name, "the arm gets no more traffic: {harm}");
+        }
+    }
+
+    /// Counts that an arm was delivered to the unit that drew it.
+    pub(super) fn deliver(&self, verdict: &Verdict, arm: usize) {
+        let running = &self.list[verdict.experiment];
+        // Once an arm is killed the ratio is off by intention, and says nothing any more.
+        if running.arms.iter().any(Watched::killed) {
+            return;
+        }
+        let mut ratio = locked(&running.ratio);
+        let change = ratio.deliver(arm, verdict.unit);
+        let p = ratio.p();
+        drop(ratio);
+        let key = &running.experiment.key;
+        self.metrics.p_value(key, p);
+        let Some(change) = change else { return };
+        let (units, weights) = (&change.counts, &running.experiment.weights);
+        if change.alarmed {
+            tracing::warn!(
+                experiment = key,
+                p,
+                ?units,
+                ?weights,
+                "units are not delivered to arms by their weights (p < {ALARM}): do not compare the arms",
+            );
+        } else {
+            tracing::warn!(experiment = key, p, ?units, ?weights, "units are delivered to arms by their weights again");
+        }
+    }
+}
+
+impl Running {
+    fn verdict(&self, experiment: usize, draw: Draw, unit: u64) -> Verdict {
+        match draw {
+            Draw::Out(reason) => Verdict { experiment, arm: None, applied: None, reason, unit },
+            Draw::Arm(arm) if !self.arms[arm].killed() => {
+                Verdict { experiment, arm: Some(arm), applied: Some(arm), reason: AssignmentReason::Assigned, unit }
+            }
+            Draw::Arm(arm) => {
+                let control = Some(0).filter(|&control| !self.arms[control].killed());
+                Verdict { experiment, arm: Some(arm), applied: control, reason: AssignmentReason::Killed, unit }
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+}
+
+/// What is counted stays usable even when a panic interrupted a count.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unix_seconds(now: SystemTime) -> i64 {
+    match now.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+    }
+}
