@@ -5,8 +5,8 @@ usage: reload.py SERVER BUNDLE [RELOADS]
 Needs grpcio, grpcio-reflection and protobuf. Starts the reg4rec-server at SERVER on free ports with a registry of its
 own that holds BUNDLE twice, and points it from one to the other RELOADS times (300), with a pause after each. Two
 callers meanwhile ask at a steady pace for histories out of the bundle's golden requests. Prints latency of the calls that
-ran wholly outside of reloads and of those that met one, every failed call, and the server's resident memory (VmRSS) at
-the start, after 30 reloads, and at the end. Stops by itself. The callers share the machine's cores with the server.
+ran wholly outside of reloads and of those that met one, how many failed, and the server's resident memory (VmRSS) at the
+start and as the median and highest of every thirty reloads. Stops by itself. The callers share the machine's cores with the server.
 """
 
 import json
@@ -30,6 +30,7 @@ TAKEN = 'reg4rec_reload_total{result="taken",stage="swap"}'
 CALLERS = 2
 PACE = 0.02
 PAUSE = 0.5
+WINDOW = 30
 
 
 def point(registry, version):
@@ -107,7 +108,7 @@ def measure(process, address, admin, registry, bundle, reloads):
     for caller in callers:
         caller.start()
     time.sleep(5)
-    memory, spans = {0: resident(process.pid)}, []
+    memory, spans = [resident(process.pid)], []
     for nth in range(1, reloads + 1):
         before, begun = counted(admin, TAKEN), time.perf_counter()
         point(registry, "b" if nth % 2 else "a")
@@ -115,8 +116,7 @@ def measure(process, address, admin, registry, bundle, reloads):
             time.sleep(0.01)
         spans.append((begun, time.perf_counter()))
         time.sleep(PAUSE)
-        if nth in (30, reloads):
-            memory[nth] = resident(process.pid)
+        memory.append(resident(process.pid))
     done.set()
     for caller in callers:
         caller.join()
@@ -134,7 +134,11 @@ def measure(process, address, admin, registry, bundle, reloads):
         times.sort()
         p99 = times[int(len(times) * 0.99) - 1]
         print(f"{name}: {len(times)} calls, p50 {statistics.median(times):.2f} ms, p99 {p99:.2f} ms, max {times[-1]:.2f} ms")
-    print("resident: " + ", ".join(f"{size:.0f} MiB after {nth}" for nth, size in memory.items()))
+    print(f"resident: {memory[0]:.0f} MiB at the start; median and maximum of")
+    for at in range(1, reloads + 1, WINDOW):
+        window = memory[at : at + WINDOW]
+        last = at + len(window) - 1
+        print(f"  reloads {at} to {last}: {statistics.median(window):.0f}, {max(window):.0f} MiB")
 
 
 if __name__ == "__main__":

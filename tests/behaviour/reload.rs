@@ -171,6 +171,10 @@ async fn each_variant_is_loaded_healthy_and_counted_by_its_name() {
     while health("next").await != Serving as i32 {
         assert!(began.elapsed() < PATIENCE);
     }
+    let promote = v1::PromoteRequest { variant: "next".into(), version: String::new() };
+    let promoted = server.operator().await.promote(promote).await.unwrap().into_inner().variant.unwrap();
+    assert!(promoted.default && !server.variant("main").await.default);
+    assert_eq!((server.answering("").await, server.answering("main").await), ("n1".into(), "v1".into()));
     for (variant, version) in [("main", "v1"), ("next", "n1")] {
         let info = format!("reg4rec_model_info{{name=\"tiny\",variant=\"{variant}\",version=\"{version}\"}}");
         assert_eq!(server.series(&info).await, Some(1.0));
@@ -178,6 +182,25 @@ async fn each_variant_is_loaded_healthy_and_counted_by_its_name() {
         let answered = format!("reg4rec_requests_total{{code=\"OK\",method=\"Recommend\",variant=\"{variant}\"}}");
         assert!(server.series(&answered).await.unwrap() >= 1.0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_new_start_a_rollback_loads_what_the_registry_says_was_before() {
+    let (home, registry) = registry();
+    for version in ["v1", "v2"] {
+        place(&registry, "default", version);
+        registry.point("default", version).unwrap();
+    }
+    let server = Operated::follow(home, registry, |_| {}).await;
+    assert_eq!(server.answering("").await, "v2");
+    assert!(server.variant("default").await.previous.is_none());
+    let asked = v1::RollbackRequest { variant: "default".into() };
+    let answer = server.operator().await.rollback(asked).await.unwrap().into_inner();
+    assert!(answer.pointed);
+    assert_eq!(answer.variant.unwrap().current.unwrap().version, "v1");
+    assert_eq!(server.answering("").await, "v1");
+    assert_eq!(server.registry.current("default").unwrap().as_deref(), Some("v1"));
+    assert_eq!(server.registry.previous("default").unwrap().as_deref(), Some("v2"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use reg4rec::config::{self, Config, Layers};
 use reg4rec::recommend::Recommender;
+use reg4rec::rollout::Rollout;
 use reg4rec::server::{LogFilter, Opener, Server};
 
 use flags::Flags;
@@ -71,9 +72,10 @@ async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
     let (failed, failure) = oneshot::channel();
     let opening = tokio::spawn(async move {
         match load::load(&config, source, &registry).await {
-            Ok(ready) => {
-                say(&format!("ready. Ask:\n  {} ask --server http://{address} {} --explain", tool(), ready.example));
-                open(&opener, ready, config.registry.poll()).await;
+            Ok(Ready { recommender, rollout, example }) => {
+                open(&opener, recommender, rollout.clone());
+                say(&format!("ready. Ask:\n  {} ask --server http://{address} {example} --explain", tool()));
+                rollout.follow(config.registry.poll()).await;
             }
             // Nobody listens any more when the server is draining already.
             Err(error) => drop(failed.send(error)),
@@ -105,12 +107,10 @@ fn tool() -> String {
     }
 }
 
-/// Opens the server, and from then on follows the registry, if there is one.
-async fn open(opener: &Opener<Recommender>, ready: Ready, poll: Duration) {
-    let Ready { recommender, rollout, .. } = ready;
-    opener.operate(rollout.clone());
+/// Opens the server for callers and operators.
+fn open(opener: &Opener<Recommender>, recommender: Recommender, rollout: Rollout) {
+    opener.operate(rollout);
     opener.open(recommender);
-    rollout.follow(poll).await;
 }
 
 /// Tells the person who started it. Nobody may be reading: that is no reason to stop.
