@@ -44,13 +44,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// by its index; taken as bytes, `wire::decode` checks each string itself and names every bad one. Maps become the
 /// repeated entries that they are on the wire, since map keys cannot be bytes.
 fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
-    const SENT: [&str; 8] = [
+    const SENT: [&str; 11] = [
         "RecommendRequest",
         "RecommendBatchRequest",
         "Event",
         "Filter",
         "PriceRange",
         "DecodeOptions",
+        "Steering",
+        "CategoryWeight",
+        "Likeness",
         "RecordRequest",
         "UserEvent",
     ];

@@ -52,6 +52,11 @@ impl Attributes {
     }
 
     /// The items whose price is in the range, both ends inclusive. A bound that is no number lets nothing pass.
+    /// The items that have the category, lowest number first.
+    pub(super) fn of_category(&self, name: &str) -> &[ItemNumber] {
+        self.categories.items(name)
+    }
+
     fn between(&self, min: Option<f32>, max: Option<f32>) -> &[ItemNumber] {
         if min.is_some_and(f32::is_nan) || max.is_some_and(f32::is_nan) {
             return &[];

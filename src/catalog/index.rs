@@ -168,6 +168,12 @@ impl Index {
         set
     }
 
+    /// The items that have the category at any level, lowest number first, eligible or not. A name that no item has gives
+    /// none.
+    pub fn of_category(&self, name: &str) -> &[ItemNumber] {
+        self.attributes.of_category(name)
+    }
+
     /// The k items of the set with the highest prior, best first; ties: lower number first.
     pub fn popular(&self, root: &Candidates, k: usize) -> Vec<ItemNumber> {
         let better = |a: &ItemNumber, b: &ItemNumber| -> Ordering {

@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::catalog::{Candidates, Index};
+use crate::catalog::Index;
 
 use super::answers::Standing;
-use super::job::{Outcome, Ranked};
+use super::job::{DecodeJob, Outcome, Ranked};
 use super::scoring::{ItemQuery, Residuals};
 use super::sums::{Scored, Softmax, score_items};
 
-/// Ranks every candidate by s(i); the scores are ln softmax of s over the candidates. Answers the best min(k,
+/// Ranks every candidate of the job by s(i), to which the tokens' part of its bias has been added with the query; the scores are ln softmax of s over the candidates. Answers the best min(k,
 /// candidates) items in the order of [`Outcome::items`].
 ///
 /// # Shapes
@@ -18,9 +18,13 @@ use super::sums::{Scored, Softmax, score_items};
 ///
 /// # Panics
 /// When the shapes are others, or the candidates are another index's; [`decode`](super::decode) checks them.
-pub fn exact(query: &ItemQuery, residuals: Residuals<'_>, index: &Index, root: &Candidates, k: usize) -> Outcome {
+pub fn exact(query: &ItemQuery, residuals: Residuals<'_>, index: &Index, job: &DecodeJob<'_>) -> Outcome {
+    let (root, k) = (job.root, job.k);
     let mut items = Scored { numbers: root.iter().collect(), scores: Vec::new() };
     let non_finite = score_items(query, residuals, index.codes(), &items.numbers, &mut items.scores);
+    if let Some(bias) = job.bias {
+        bias.add_to_scores(&items.numbers, &mut items.scores);
+    }
     let softmax = Softmax::over(&items.scores, &mut Vec::new());
 
     // The best k so far, the worst of them on top.

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::catalog::Candidates;
 use crate::domain::{History, ItemNumber, Path};
 
+use super::bias::Bias;
 use super::settings::DecodeSettings;
 
 /// One request of a batch.
@@ -20,6 +21,8 @@ pub struct DecodeJob<'a> {
     pub settings: &'a DecodeSettings,
     /// Whether to tell each item's path.
     pub explain: bool,
+    /// What is added to scores; none: nothing.
+    pub bias: Option<&'a Bias>,
 }
 
 /// One answered item.

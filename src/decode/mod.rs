@@ -9,6 +9,7 @@
 //! [`Outcome::non_finite`]: a search ends with eligible items whatever the network says.
 
 mod answers;
+mod bias;
 mod corp;
 mod exact;
 mod expand;
@@ -22,6 +23,7 @@ mod sums;
 mod tests;
 mod trail;
 
+pub use bias::Bias;
 pub use corp::divergence;
 pub use exact::exact;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};

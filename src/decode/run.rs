@@ -46,10 +46,13 @@ pub fn decode<M: PathModel>(
 
     let queries = encode(model, index, jobs, &encoded)?;
     let mut searches = Vec::with_capacity(encoded.len());
-    for (request, (&at, query)) in encoded.iter().zip(queries).enumerate() {
+    for (request, (&at, mut query)) in encoded.iter().zip(queries).enumerate() {
         let job = &jobs[at];
+        if let Some(bias) = job.bias {
+            bias.add_to_query(&mut query, index.codes());
+        }
         match job.settings.engine {
-            Engine::Exact => outcomes[at] = Some(exact(&query, model.residuals(), index, job.root, job.k)),
+            Engine::Exact => outcomes[at] = Some(exact(&query, model.residuals(), index, job)),
             Engine::Beam => searches.push((at, Search::new(job, index, request, query))),
         }
     }

@@ -161,6 +161,9 @@ impl<'a> Search<'a> {
         root.clear();
         root.numbers.extend(self.job.root.iter());
         self.outcome.non_finite += score_items(query, residuals, codes, &root.numbers, &mut root.scores);
+        if let Some(bias) = self.job.bias {
+            bias.add_to_scores(&root.numbers, &mut root.scores);
+        }
         let shortlist = self.job.settings.shortlist.max(self.job.k);
         let candidates = if root.numbers.len() > shortlist {
             let mut order: Vec<usize> = (0..root.numbers.len()).collect();

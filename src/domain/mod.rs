@@ -15,5 +15,7 @@ pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, Us
 pub use failure::{Failure, Lateness, Violation};
 pub use item::{Item, ItemNumber};
 pub use path::{Belief, Path, Step};
-pub use request::{DecodeOverrides, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage};
+pub use request::{
+    DecodeOverrides, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage, Steering,
+};
 pub use secret::Secret;

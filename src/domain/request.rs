@@ -24,6 +24,8 @@ pub struct RecommendRequest {
     pub variant: String,
     /// Settings of this request's decode, where they differ from the variant's.
     pub decode: DecodeOverrides,
+    /// What to show more or less of.
+    pub steering: Steering,
     /// Free attributes, for eligibility of experiments.
     pub attributes: BTreeMap<String, String>,
     /// The arm of an experiment that the caller asks for. None: arms are drawn.
@@ -49,6 +51,16 @@ pub struct Filter {
     pub max_price: Option<f32>,
     /// Leave out the items of the history.
     pub exclude_seen: bool,
+}
+
+/// What to show more or less of: nats added to the scores of items. The default adds nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Steering {
+    /// Categories at any level; every item that has one gets this on top. Unknown names move nothing.
+    pub categories: Vec<(String, f32)>,
+    /// Items; an item like one of them gets this on top, in the proportion of the tokens that they share. Unknown ids
+    /// move nothing.
+    pub likes: Vec<(String, f32)>,
 }
 
 /// Decode settings that a request may set for itself; none keeps the variant's.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::batch::Submitter;
 use crate::catalog::Candidates;
-use crate::decode::{DecodeSettings, Outcome};
+use crate::decode::{Bias, DecodeSettings, Outcome};
 use crate::domain::{Failure, History};
 
 /// One decode to be done.
@@ -24,6 +24,8 @@ pub struct DecodeRequest {
     pub settings: DecodeSettings,
     /// Whether to tell each item's path.
     pub explain: bool,
+    /// What is added to scores; neutral: nothing.
+    pub bias: Bias,
     /// When the answer is worth nothing any more.
     pub deadline: Instant,
 }

@@ -20,7 +20,7 @@ mod timed;
 mod warmup;
 
 // Words of its own requests and answers, so that whoever asks an engine need not know how it decodes.
-pub use crate::decode::{DecodeSettings, Outcome, Ranked};
+pub use crate::decode::{Bias, DecodeSettings, Outcome, Ranked};
 pub use config::EngineConfig;
 pub use handle::{DecodeRequest, EngineAnswer, EngineHandle};
 pub use metrics::EngineMetrics;

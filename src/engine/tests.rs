@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::fake::{FAILS, FakeModel, PANICS, history, index, until_begun};
 use super::{DecodeRequest, Engine, EngineAnswer, EngineConfig, EngineError, EngineHandle, EngineMetrics};
 use crate::catalog::Index;
+use crate::decode::Bias;
 use crate::decode::{DecodeJob, DecodeSettings, Engine as Ranking, Outcome, decode};
 use crate::domain::{Failure, Filter, ItemNumber, Lateness};
 
@@ -34,14 +35,15 @@ fn request(index: &Index, items: &[ItemNumber]) -> DecodeRequest {
         root: index.root(&Filter::default(), &[]),
         settings: DecodeSettings::default(),
         explain: false,
+        bias: Bias::default(),
         deadline: Instant::now() + Duration::from_secs(30),
     }
 }
 
 /// The answer of a decode without an engine.
 fn alone(index: &Index, request: &DecodeRequest) -> Outcome {
-    let DecodeRequest { history, k, root, settings, explain, .. } = request;
-    let job = DecodeJob { history, k: *k, root, settings, explain: *explain };
+    let DecodeRequest { history, k, root, settings, explain, bias, .. } = request;
+    let job = DecodeJob { history, k: *k, root, settings, explain: *explain, bias: Some(bias) };
     decode(&mut FakeModel::default(), index, &[job], &|_| true).unwrap().pop().unwrap().unwrap()
 }
 

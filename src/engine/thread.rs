@@ -65,6 +65,7 @@ impl DecodeRequest {
             root: &self.root,
             settings: &self.settings,
             explain: self.explain,
+            bias: Some(&self.bias).filter(|bias| !bias.is_neutral()),
         }
     }
 }

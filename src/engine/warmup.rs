@@ -26,7 +26,7 @@ pub(super) fn warm_up<M: PathModel>(
         for &size in &config.warmup_batches {
             let size = size.min(config.batch.max_batch);
             let histories: Vec<History> = (0..size).map(|user| history(user, length, index.len())).collect();
-            let job = |history| DecodeJob { history, k: WANTED, root: &root, settings, explain: true };
+            let job = |history| DecodeJob { history, k: WANTED, root: &root, settings, explain: true, bias: None };
             let jobs: Vec<DecodeJob<'_>> = histories.iter().map(job).collect();
             decode(model, index, &jobs, &everybody)?;
         }

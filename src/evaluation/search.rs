@@ -35,6 +35,7 @@ impl<'a, B: Backend> Search<'a, B> {
                 root,
                 settings: &self.settings,
                 explain: false,
+                bias: None,
             })
             .collect();
         let outcomes = decode(self.network, self.index, &jobs, &|_| true)?;

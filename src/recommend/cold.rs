@@ -2,7 +2,7 @@
 
 use crate::catalog::{Candidates, Index};
 use crate::domain::{Filter, ItemNumber};
-use crate::engine::{Outcome, Ranked};
+use crate::engine::{Bias, Outcome, Ranked};
 
 /// The items of an index in the order of their prior, worked out once per index, so that a cold start costs no look at
 /// the whole catalogue.
@@ -20,20 +20,43 @@ impl Popularity {
         Self { order: index.popular(&eligible, eligible.len()), log_mass: log_mass(index, &eligible) }
     }
 
-    /// The k most popular items of the root. Scores are ln of prior / sum of priors over the root.
-    pub(super) fn best(&self, index: &Index, root: &Candidates, k: usize) -> Outcome {
+    /// The k most popular items of the root. Scores are ln of prior / sum of priors over the root, each prior with what
+    /// the bias adds to its logarithm.
+    pub(super) fn best(&self, index: &Index, root: &Candidates, bias: &Bias, k: usize) -> Outcome {
+        if !bias.is_neutral() {
+            return steered(index, root, bias, k);
+        }
         let whole = root.len() == self.order.len();
         let log_mass = if whole { self.log_mass } else { log_mass(index, root) };
-        let score = |item: ItemNumber| (f64::from(index.item(item).prior) - log_mass) as f32;
+        let score = |item: ItemNumber| (prior(index, item) - log_mass) as f32;
         let popular = self.order.iter().copied().filter(|&item| root.contains(item)).take(k);
         let items: Vec<Ranked> = popular.map(|item| Ranked { item, score: score(item), path: None }).collect();
         Outcome { short: items.len() < k, items, ..Outcome::default() }
     }
 }
 
-/// ln of the sum of exp(prior), from the highest prior down, so that no sum overflows.
+/// The same with another order: every item of the root is looked at.
+fn steered(index: &Index, root: &Candidates, bias: &Bias, k: usize) -> Outcome {
+    let score = |item| (item, prior(index, item) + f64::from(bias.of(item, index.codes())));
+    let mut scored: Vec<(ItemNumber, f64)> = root.iter().map(score).collect();
+    let log_mass = log_sum(|| scored.iter().map(|(_, score)| *score));
+    scored.sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+    let ranked = |(item, score)| Ranked { item, score: (score - log_mass) as f32, path: None };
+    let items: Vec<Ranked> = scored.into_iter().take(k).map(ranked).collect();
+    Outcome { short: items.len() < k, items, ..Outcome::default() }
+}
+
+fn prior(index: &Index, item: ItemNumber) -> f64 {
+    f64::from(index.item(item).prior)
+}
+
+/// ln of the sum of exp(prior).
 fn log_mass(index: &Index, root: &Candidates) -> f64 {
-    let prior = |item| f64::from(index.item(item).prior);
-    let highest = root.iter().map(prior).fold(f64::NEG_INFINITY, f64::max);
-    highest + root.iter().map(|item| (prior(item) - highest).exp()).sum::<f64>().ln()
+    log_sum(|| root.iter().map(|item| prior(index, item)))
+}
+
+/// ln of the sum of exp, from the highest down, so that no sum overflows.
+fn log_sum<I: Iterator<Item = f64>>(values: impl Fn() -> I) -> f64 {
+    let highest = values().fold(f64::NEG_INFINITY, f64::max);
+    highest + values().map(|value| (value - highest).exp()).sum::<f64>().ln()
 }

@@ -15,6 +15,7 @@ mod metrics;
 mod name;
 mod recommender;
 mod shelf;
+mod steering;
 mod stopwatch;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]

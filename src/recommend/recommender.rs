@@ -24,6 +24,7 @@ use super::known::Known;
 use super::metrics::RecommendMetrics;
 use super::name::{self, RequestIds};
 use super::shelf::{NoWayBack, Shelf, SlotView};
+use super::steering::bias;
 use super::stopwatch::Stopwatch;
 use super::variant::{Loaded, Variant, VariantView};
 
@@ -164,18 +165,19 @@ impl Recommender {
         let Variant { engine, index, .. } = &loaded.variant;
         engine.refuse_late(deadline)?;
 
-        let RecommendRequest { k, explain, filter, .. } = request;
+        let RecommendRequest { k, explain, filter, steering, .. } = request;
         let limit = config.max_history.min(loaded.variant.max_history);
         let Known { history, excluded } = Known::of(&self.events(request), index, filter, limit);
         let root = index.root(filter, &excluded);
+        let bias = bias(steering, index);
         stopwatch.lap(Stage::History);
 
         let cold_start = history.is_empty();
         let outcome = if cold_start {
             metrics.cold_start.inc();
-            loaded.popularity.best(index, &root, *k)
+            loaded.popularity.best(index, &root, &bias, *k)
         } else {
-            let job = DecodeRequest { history, k: *k, root, settings, explain: *explain, deadline };
+            let job = DecodeRequest { history, k: *k, root, settings, explain: *explain, bias, deadline };
             let answer = engine.decode(job).await?;
             stopwatch.engine(&answer);
             answer.outcome

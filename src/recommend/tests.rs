@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::{NoWayBack, RecommendConfig, Recommender, RecommenderError, Variant};
 use crate::catalog::Index;
 use crate::domain::{
-    DecodeOverrides, Event, EventKind, Failure, Filter, Lateness, RecommendAnswer, RecommendRequest, Stage,
+    DecodeOverrides, Event, EventKind, Failure, Filter, Lateness, RecommendAnswer, RecommendRequest, Stage, Steering,
 };
 use crate::engine::DecodeSettings;
 use crate::engine::fake::{Batches, CATEGORIES, FakeModel, PANICS, index, until_begun};
@@ -112,6 +112,59 @@ async fn two_hundred_at_once_share_batches_and_each_gets_its_single_answer() {
         let single = house.recommender.recommend(request(user), None).await.unwrap();
         assert_eq!(lasting(&answer), lasting(&single), "user {user}");
         assert_eq!(answer.items.len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn steering_moves_categories_and_likes_with_and_without_a_history() {
+    let house = house(FakeModel::default()).await;
+    let steered = |history: &[u32], categories: &[(&str, f32)], likes: &[(&str, f32)]| {
+        let named = |list: &[(&str, f32)]| list.iter().map(|(name, nats)| ((*name).into(), *nats)).collect();
+        let steering = Steering { categories: named(categories), likes: named(likes) };
+        let user_id = "nobody".to_owned();
+        house.recommender.recommend(RecommendRequest { steering, user_id, ..viewed(history) }, None)
+    };
+    for history in [&[3, 7, 11][..], &[]] {
+        let plain = steered(history, &[], &[]).await.unwrap();
+        let neutral = steered(history, &[("oil", 0.0), ("unheard of", 9.0)], &[("no such", 9.0)]).await.unwrap();
+        assert_eq!(lasting(&neutral), lasting(&plain));
+        assert_eq!(plain.cold_start, history.is_empty());
+
+        let mut before = 0;
+        for nats in [-20.0, -2.0, 0.0, 1.0, 3.0, 20.0] {
+            let answer = steered(history, &[("oil", nats)], &[]).await.unwrap();
+            let share = answer.items.iter().filter(|item| item.categories.contains(&"oil".to_owned())).count();
+            assert!(share >= before, "{history:?}, {nats} nats: {share} after {before}");
+            assert_eq!(answer.items.len(), 10);
+            before = share;
+        }
+        assert_eq!(before, 10);
+        // Every item has the coarse category: more of it is more of nothing.
+        let all = steered(history, &[("beauty", 5.0)], &[]).await.unwrap();
+        assert_eq!(ids(&all), ids(&plain));
+        let like = steered(history, &[], &[("i205", 20.0)]).await.unwrap();
+        // The only item with all three tokens of i205.
+        assert_eq!(ids(&like)[0], "i205");
+        let unlike = steered(history, &[], &[(ids(&plain)[0], -20.0)]).await.unwrap();
+        assert_ne!(ids(&unlike)[0], ids(&plain)[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_forbidden_category_never_appears_however_it_is_boosted() {
+    let house = house(FakeModel { steady: true, ..FakeModel::default() }).await;
+    for at in 0..10_000u32 {
+        let forbidden = CATEGORIES[at as usize % 3];
+        let history: Vec<u32> = (0..at % 4).map(|place| (at * 31 + place * 17) % 299).collect();
+        let request = RecommendRequest {
+            filter: Filter { exclude_categories: vec![forbidden.into()], ..Filter::default() },
+            steering: Steering { categories: vec![(forbidden.into(), (at % 41) as f32 - 20.0)], likes: vec![] },
+            user_id: "nobody".into(),
+            ..viewed(&history)
+        };
+        let answer = house.recommender.recommend(request, None).await.unwrap();
+        assert_eq!(answer.items.len(), 10);
+        assert!(answer.items.iter().all(|item| !item.categories.contains(&forbidden.to_owned())), "request {at}");
     }
 }
 

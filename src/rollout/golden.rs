@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::artifact::{Golden, GoldenEvent};
 use crate::catalog::Index;
 use crate::domain::{Filter, HistoryEntry};
-use crate::engine::{DecodeRequest, EngineHandle};
+use crate::engine::{Bias, DecodeRequest, EngineHandle};
 
 /// How long one golden request may take; it runs alone on a warm engine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +34,7 @@ async fn check_one(engine: &EngineHandle, index: &Index, golden: &Golden) -> Res
         root: index.root(&Filter::default(), &seen),
         settings: serde_json::from_value(golden.settings.clone()).map_err(|error| format!("settings: {error}"))?,
         explain: false,
+        bias: Bias::default(),
         deadline: Instant::now() + PATIENCE,
     };
     let outcome = engine.decode(request).await.map_err(|failure| failure.to_string())?.outcome;

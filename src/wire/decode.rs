@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::f32::consts::LN_2;
 use std::fmt::Display;
 
-use crate::domain::{DecodeOverrides, Event, EventKind, Failure, Filter, RecommendRequest};
+use crate::domain::{DecodeOverrides, Event, EventKind, Failure, Filter, RecommendRequest, Steering};
 
 use super::checks::{Checks, MAX_TEXT};
 use super::v1;
@@ -23,6 +23,12 @@ pub const MAX_FILTER: usize = 10_000;
 pub const MAX_ATTRIBUTES: usize = 64;
 /// Longest value of an attribute, in bytes.
 pub const MAX_ATTRIBUTE: usize = 1024;
+/// Most categories that one request steers by.
+pub const MAX_STEERED: usize = 100;
+/// Most items that one request wants more or less like.
+pub const MAX_LIKES: usize = 20;
+/// Strongest steering, in nats.
+pub const MAX_WEIGHT: f32 = 20.0;
 /// Widest beam.
 pub const MAX_BEAM: u32 = 1000;
 
@@ -48,6 +54,7 @@ pub fn recommend(sent: v1::RecommendRequest) -> Result<RecommendRequest, Failure
         explain: sent.explain,
         variant: checks.text("variant", sent.variant, MAX_TEXT),
         decode: sent.decode.map(|sent| overrides(&mut checks, sent)).unwrap_or_default(),
+        steering: sent.steering.map(|sent| steering(&mut checks, sent)).unwrap_or_default(),
         attributes: attributes(&mut checks, sent.attributes),
         // Not in the message: the call's metadata may name one.
         forced: None,
@@ -138,6 +145,29 @@ fn filter(checks: &mut Checks, sent: v1::Filter) -> Filter {
         max_price,
         exclude_seen: sent.exclude_seen,
     }
+}
+
+fn steering(checks: &mut Checks, sent: v1::Steering) -> Steering {
+    checks.count("steering.categories", sent.categories.len(), MAX_STEERED);
+    checks.count("steering.likes", sent.likes.len(), MAX_LIKES);
+    let categories = sent.categories.into_iter().take(MAX_STEERED).enumerate().map(|(at, one)| {
+        let name = checks.name(format_args!("steering.categories[{at}].category"), one.category);
+        (name, weight(checks, format_args!("steering.categories[{at}].weight"), one.weight))
+    });
+    let categories = categories.collect();
+    let likes = sent.likes.into_iter().take(MAX_LIKES).enumerate().map(|(at, one)| {
+        let id = checks.name(format_args!("steering.likes[{at}].item_id"), one.item_id);
+        (id, weight(checks, format_args!("steering.likes[{at}].weight"), one.weight))
+    });
+    let likes = likes.collect();
+    Steering { categories, likes }
+}
+
+fn weight(checks: &mut Checks, field: impl Display, weight: f32) -> f32 {
+    if !(-MAX_WEIGHT..=MAX_WEIGHT).contains(&weight) {
+        checks.refuse(field.to_string(), format!("is {weight}, expected -{MAX_WEIGHT} to {MAX_WEIGHT}"));
+    }
+    weight
 }
 
 fn overrides(checks: &mut Checks, sent: v1::DecodeOptions) -> DecodeOverrides {

@@ -51,6 +51,33 @@ fn k_is_one_to_a_thousand() {
 }
 
 #[test]
+fn steering_is_bounded_and_every_wrong_weight_is_named() {
+    let category = |name: &str, weight| v1::CategoryWeight { category: name.into(), weight };
+    let like = |id: &str, weight| v1::Likeness { item_id: id.into(), weight };
+    let steered = |categories, likes| {
+        recommend(v1::RecommendRequest { steering: Some(v1::Steering { categories, likes }), ..user() })
+    };
+    let taken = steered(vec![category("Hair", 20.0)], vec![like("i", -0.5)]).unwrap().steering;
+    assert_eq!((taken.categories, taken.likes), (vec![("Hair".into(), 20.0)], vec![("i".into(), -0.5)]));
+    let wrong = steered(
+        vec![category("", 0.0), category("Hair", 20.1)],
+        vec![like("i", f32::NAN), like("j", f32::NEG_INFINITY), like("", 1.0)],
+    );
+    assert_eq!(
+        fields(wrong),
+        [
+            "steering.categories[0].category",
+            "steering.categories[1].weight",
+            "steering.likes[0].weight",
+            "steering.likes[1].weight",
+            "steering.likes[2].item_id"
+        ]
+    );
+    let many = steered(vec![category("c", 1.0); 101], vec![like("i", 1.0); 21]);
+    assert_eq!(fields(many), ["steering.categories", "steering.likes"]);
+}
+
+#[test]
 fn a_history_past_the_limit_names_history_once() {
     let sent = with_history(vec![event("a"); 1_000_000]);
     assert_eq!(fields(recommend(sent)), ["history"]);

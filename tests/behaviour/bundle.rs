@@ -82,7 +82,7 @@ impl Expected {
         let history: Vec<HistoryEntry> = history.iter().map(entry).collect();
         let root = index.root(&Filter::default(), &[]);
         let settings = DecodeSettings::default();
-        let job = DecodeJob { history: &history, k, root: &root, settings: &settings, explain: false };
+        let job = DecodeJob { history: &history, k, root: &root, settings: &settings, explain: false, bias: None };
         let outcome = decode(&mut model, &index, &[job], &|_| true).unwrap().remove(0).unwrap();
         outcome.items.iter().map(|ranked| (format!("item-{}", ranked.item), ranked.score)).collect()
     }

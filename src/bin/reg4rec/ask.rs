@@ -44,6 +44,12 @@ pub struct Ask {
     /// An attribute of the request, for experiments
     #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
     attribute: Vec<(String, String)>,
+    /// More of a category (below 0: less), in nats
+    #[arg(long, value_name = "NAME=NATS", value_parser = weight)]
+    boost: Vec<(String, f32)>,
+    /// More of what is like an item (below 0: less), in nats
+    #[arg(long, value_name = "ID=NATS", value_parser = weight)]
+    like: Vec<(String, f32)>,
     /// The variant to ask [default: the server's]
     #[arg(long)]
     variant: Option<String>,
@@ -95,7 +101,17 @@ impl Ask {
             exclude_seen: self.exclude_seen,
             ..v1::Filter::default()
         };
+        let category = |(name, weight): &(String, f32)| v1::CategoryWeight {
+            category: name.clone().into_bytes(),
+            weight: *weight,
+        };
+        let like = |(id, weight): &(String, f32)| v1::Likeness { item_id: id.clone().into_bytes(), weight: *weight };
+        let steering = v1::Steering {
+            categories: self.boost.iter().map(category).collect(),
+            likes: self.like.iter().map(like).collect(),
+        };
         v1::RecommendRequest {
+            steering: Some(steering),
             user_id: self.user.clone().unwrap_or_default().into_bytes(),
             history: self.history.iter().map(event).collect(),
             k: Some(self.k),
@@ -106,6 +122,12 @@ impl Ask {
             ..v1::RecommendRequest::default()
         }
     }
+}
+
+/// A name may hold `=` itself: the last one counts.
+fn weight(text: &str) -> Result<(String, f32), String> {
+    let named = text.rsplit_once('=').and_then(|(name, nats)| Some((name.to_owned(), nats.trim().parse().ok()?)));
+    named.ok_or_else(|| format!("{text:?}, expected NAME=NATS as in Hair=0.7"))
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {

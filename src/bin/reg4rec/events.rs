@@ -192,7 +192,7 @@ impl Forget {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let outcome = match &self.log {
             Some(log) => Ok(runtime.block_on(from_files(log, self.user.clone()))?),
-            None => runtime.block_on(self.from_server())?,
+            None => runtime.block_on(self.ask_server())?,
         };
         match (outcome, self.json) {
             (Ok(gone), true) => println!(
@@ -215,7 +215,7 @@ impl Forget {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn from_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
+    async fn ask_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
         let channel = operator_channel(self.admin.as_deref().unwrap_or(ADMIN)).await?;
         let asked = v1::ForgetUserRequest { user_id: self.user.clone() };
         Ok(AdminServiceClient::new(channel).forget_user(asked).await.map(tonic::Response::into_inner))

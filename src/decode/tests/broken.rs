@@ -85,7 +85,7 @@ fn jobs_that_ask_for_nothing_do_not_reach_the_network() {
 fn a_network_or_job_that_does_not_fit_is_refused() {
     let index = random_catalogue(3, 30, SHAPE);
     let (settings, root, none) = (DecodeSettings::default(), everything(&index), vec![]);
-    let job = DecodeJob { history: &none, k: 3, root: &root, settings: &settings, explain: false };
+    let job = DecodeJob { history: &none, k: 3, root: &root, settings: &settings, explain: false, bias: None };
     let mut model = Fake::random(3, SHAPE, 30, 1.0);
     assert_eq!(decode(&mut model, &index, &[job], &|_| true), Err(DecodeError::EmptyHistory(0)));
 

@@ -47,6 +47,7 @@ fn a_batched_request_gets_what_it_gets_alone() {
             root: &roots[n],
             settings: &variants[n % variants.len()],
             explain: n % 2 == 0,
+            bias: None,
         })
         .collect();
     let together = decode(&mut model, &index, &jobs, &|_| true).unwrap();
@@ -68,7 +69,7 @@ fn a_job_dropped_between_steps_leaves_the_others_as_they_were() {
     let (histories, root) = ([history(1), history(2), history(3)], everything(&index));
     let jobs: Vec<DecodeJob> = histories
         .iter()
-        .map(|history| DecodeJob { history, k: 5, root: &root, settings: &settings, explain: true })
+        .map(|history| DecodeJob { history, k: 5, root: &root, settings: &settings, explain: true, bias: None })
         .collect();
     let together = decode(&mut model, &index, &jobs, &|_| true).unwrap();
     let asked = std::cell::Cell::new(0);
@@ -89,7 +90,7 @@ fn explaining_changes_no_item_and_no_score() {
     for settings in [DecodeSettings::default(), DecodeSettings { beam: 5, full_path: true, ..Default::default() }] {
         let told = alone(&mut model, &index, &root, 20, &settings);
         let history = history(1);
-        let job = DecodeJob { history: &history, k: 20, root: &root, settings: &settings, explain: false };
+        let job = DecodeJob { history: &history, k: 20, root: &root, settings: &settings, explain: false, bias: None };
         let mut silent = decode(&mut model, &index, &[job], &|_| true).unwrap().remove(0).unwrap();
         assert!(silent.items.iter().all(|item| item.path.is_none()));
         silent.items.iter_mut().zip(&told.items).for_each(|(one, other)| one.path = other.path.clone());
@@ -120,8 +121,10 @@ fn without_refinements_the_full_width_beam_is_the_exact_scorer() {
         let index = random_catalogue(seed, 200, SHAPE);
         let mut model = Fake::random(seed, SHAPE, 200, 0.0);
         let root = index.root(&Filter::default(), &[3, 4, 5]);
-        let query = (model.query)(key(&history(1)));
-        let oracle = exact(&query, crate::decode::PathModel::residuals(&model), &index, &root, 200);
+        let (history, settings) = (history(1), full_width());
+        let query = (model.query)(key(&history));
+        let job = DecodeJob { history: &history, k: 200, root: &root, settings: &settings, explain: false, bias: None };
+        let oracle = exact(&query, crate::decode::PathModel::residuals(&model), &index, &job);
         let early = DecodeSettings { full_path: false, finish_at: 4, finish_together: 0, ..full_width() };
         let flat = DecodeSettings { expansion: Expansion::Flat, ..full_width() };
         for settings in [full_width(), early, DecodeSettings { full_path: false, ..full_width() }, flat] {

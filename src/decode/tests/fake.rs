@@ -164,6 +164,6 @@ pub fn full_width() -> DecodeSettings {
 /// One job alone, explained.
 pub fn alone(model: &mut Fake, index: &Index, root: &Candidates, k: usize, settings: &DecodeSettings) -> Outcome {
     let history = history(1);
-    let job = DecodeJob { history: &history, k, root, settings, explain: true };
+    let job = DecodeJob { history: &history, k, root, settings, explain: true, bias: None };
     decode(model, index, &[job], &|_| true).unwrap().remove(0).unwrap()
 }

@@ -7,3 +7,4 @@ mod equalities;
 mod fake;
 mod naive;
 mod promises;
+mod steering;

@@ -1,0 +1,53 @@
+//! What is added to the scorer's scores before the search begins: how a caller steers it.
+
+use crate::catalog::Candidates;
+use crate::domain::{CodeTable, ItemNumber, Token};
+
+use super::scoring::ItemQuery;
+
+/// Nats added to scores. Sets move all their items alike; a token moves every item that holds it, which is how an item
+/// draws its likes: by the tokens that they share. Adding keeps every item possible, and what is added to all items
+/// changes nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bias {
+    /// Sets of items, and what each adds to s(i) of its items.
+    pub sets: Vec<(Candidates, f32)>,
+    /// Tokens, and what each adds to s(i) of the items that hold it.
+    pub tokens: Vec<(Token, f32)>,
+}
+
+impl Bias {
+    /// Whether nothing is added to any score.
+    pub fn is_neutral(&self) -> bool {
+        self.sets.iter().all(|(_, nats)| *nats == 0.0) && self.tokens.iter().all(|(_, nats)| *nats == 0.0)
+    }
+
+    /// What is added to the item's score.
+    pub fn of(&self, item: ItemNumber, codes: &CodeTable) -> f32 {
+        let code = codes.code(item);
+        let held = |token: &Token| code[usize::from(token.codebook)] == token.entry;
+        let tokens = self.tokens.iter().filter(|(token, _)| held(token)).map(|(_, nats)| nats).sum::<f32>();
+        self.of_sets(item) + tokens
+    }
+
+    /// Adds the tokens' part to the query, and so to the score of every item.
+    pub(super) fn add_to_query(&self, query: &mut ItemQuery, codes: &CodeTable) {
+        for &(token, nats) in &self.tokens {
+            query.token_scores[codes.shape().flat(token)] += nats;
+        }
+    }
+
+    /// Adds the sets' part to the scores of `numbers`.
+    pub(super) fn add_to_scores(&self, numbers: &[ItemNumber], scores: &mut [f32]) {
+        if self.sets.is_empty() {
+            return;
+        }
+        for (&number, score) in numbers.iter().zip(scores) {
+            *score += self.of_sets(number);
+        }
+    }
+
+    fn of_sets(&self, item: ItemNumber) -> f32 {
+        self.sets.iter().filter(|(set, _)| set.contains(item)).map(|(_, nats)| nats).sum()
+    }
+}

@@ -1,0 +1,23 @@
+//! A request's steering in the terms of one index.
+
+use crate::catalog::{Candidates, Index};
+use crate::domain::{Steering, Token};
+use crate::engine::Bias;
+
+/// Categories become sets of items, likes become tokens: an item with all tokens of a liked one gets all of its weight.
+pub(super) fn bias(steering: &Steering, index: &Index) -> Bias {
+    let set = |(name, nats): &(String, f32)| {
+        let items = index.of_category(name);
+        (!items.is_empty()).then(|| (Candidates::of(index.len(), items.iter().copied()), *nats))
+    };
+    let tokens = |(id, nats): &(String, f32)| {
+        let code = index.number(id).map(|number| index.codes().code(number)).unwrap_or_default();
+        let each = nats / code.len().max(1) as f32;
+        let token = move |(codebook, &entry): (usize, &u16)| (Token { codebook: codebook as u8, entry }, each);
+        code.iter().enumerate().map(token)
+    };
+    Bias {
+        sets: steering.categories.iter().filter_map(set).collect(),
+        tokens: steering.likes.iter().flat_map(tokens).collect(),
+    }
+}
