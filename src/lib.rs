@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`domain`] | the words: item, token, code, event, history, path, failure |
 //! | [`wire`] | bytes to words and back; every field checked |
-//! | [`events`] | the log of what users did: durable before it is acknowledged |
+//! | [`events`] | the log of what users did, durable before it is acknowledged, and of what experiments showed them |
 //! | [`history`] | the recent events of each user |
 //! | [`catalog`] | items, eligibility, filters, and the token index |
 //! | [`decode`] | CRSS beam search, CORP, early finish, the exact scorer; no tensors |

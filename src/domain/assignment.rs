@@ -35,31 +35,31 @@ pub struct Assignment {
     pub reason: AssignmentReason,
 }
 
-/// Why a request got an arm, got none, or was not answered by it.
+/// Why a request got an arm, got none, or was not answered by it. Its number stands in event logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AssignmentReason {
     /// The unit's bucket lies in the arm's range.
-    Assigned,
+    Assigned = 0,
     /// The caller asked for the arm and may.
-    Forced,
+    Forced = 1,
     /// No arm: the unit is held out.
-    Holdout,
+    Holdout = 2,
     /// No arm: the request lacks the unit, or its attributes do not meet the conditions.
-    NotEligible,
+    NotEligible = 3,
     /// No arm: the unit is in another part of the experiment's layer.
-    NotInNamespace,
+    NotInNamespace = 4,
     /// No arm: the unit's bucket lies in no arm's range.
-    NotInCoverage,
+    NotInCoverage = 5,
     /// The arm does harm and gets no traffic; the first arm answered, or the default variant where that is the one.
-    Killed,
+    Killed = 6,
     /// The arm's variant is not loaded; the default variant answered.
-    FallbackNotLoaded,
+    FallbackNotLoaded = 7,
     /// The arm's engine failed; the default variant answered.
-    FallbackError,
+    FallbackError = 8,
 }
 
 impl AssignmentReason {
-    /// Every reason.
+    /// Every reason, in the order of its number.
     pub const ALL: [Self; 9] = [
         Self::Assigned,
         Self::Forced,

@@ -51,7 +51,7 @@ pub struct UserEvent {
     pub event: Event,
     /// Names the event: recorded twice, it counts once. Empty: it has no name, and counts every time.
     pub event_id: String,
-    /// The recommendation that it answers. Empty: none that is known.
+    /// The recommendation that it answers, as that answer's `request_id` names it. Empty: none that is known.
     pub request_id: String,
 }
 
@@ -71,6 +71,8 @@ pub struct Forgotten {
     pub history_events: usize,
     /// Events of the event log.
     pub logged_events: u64,
+    /// Exposures of the event log.
+    pub logged_exposures: u64,
     /// Files of the event log that were written anew.
     pub files: usize,
 }

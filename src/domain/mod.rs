@@ -3,6 +3,7 @@
 mod assignment;
 mod code;
 mod event;
+mod exposure;
 mod failure;
 mod item;
 mod path;
@@ -12,6 +13,7 @@ mod secret;
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use code::{Code, CodeShape, CodeTable, Token};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
+pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Violation};
 pub use item::{Item, ItemNumber};
 pub use path::{Belief, Path, Step};

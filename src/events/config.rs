@@ -28,6 +28,8 @@ pub struct EventsConfig {
     pub segment_bytes: u64,
     /// Most requests that wait for the writer; 1 to 1,000,000.
     pub max_queue: usize,
+    /// Most exposures that wait for the writer; more are dropped. 1 to 1,000,000.
+    pub max_exposure_queue: usize,
     /// Newest events whose ids are known, so that a second delivery is noticed; 24 bytes each. 1 to 1,000,000,000.
     pub known_ids: usize,
     /// Closed segments are deleted when their newest event arrived so many days ago; 0: never. At most 36,500.
@@ -41,6 +43,7 @@ impl Default for EventsConfig {
             sync: Sync::Batch,
             segment_bytes: 64 << 20,
             max_queue: 4096,
+            max_exposure_queue: 4096,
             known_ids: 1_000_000,
             keep_days: 0,
         }
@@ -58,6 +61,7 @@ impl EventsConfig {
         };
         within("segment_bytes", self.segment_bytes, 4096, 1 << 40);
         within("max_queue", self.max_queue as u64, 1, 1_000_000);
+        within("max_exposure_queue", self.max_exposure_queue as u64, 1, 1_000_000);
         within("known_ids", self.known_ids as u64, 1, 1_000_000_000);
         within("keep_days", u64::from(self.keep_days), 0, 36_500);
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }

@@ -10,13 +10,14 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::EventsConfig;
+use super::exposure_queue::{self, ExposureSender};
 use super::ids::KnownIds;
 use super::metrics::EventsMetrics;
-use super::record::Logged;
+use super::record::{Logged, Record};
 use super::segment::{self, Segment, SegmentError, io_error};
 use super::writer::{Command, Writer};
 use super::{Follower, writer};
-use crate::domain::{Forgotten, Recorded, UserEvent};
+use crate::domain::{Exposure, Forgotten, Recorded, UserEvent};
 
 /// Held by whoever writes the log.
 const LOCK: &str = "lock";
@@ -54,6 +55,8 @@ pub enum Refusal {
 pub struct Opened {
     /// Events in the log.
     pub events: u64,
+    /// Exposures in the log.
+    pub exposures: u64,
     /// Its files.
     pub segments: usize,
     /// Bytes at the end of the last file that were no whole record, and are gone. Never acknowledged ones.
@@ -66,6 +69,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct EventLog {
     commands: Option<mpsc::Sender<Command>>,
+    exposures: ExposureSender,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -92,9 +96,11 @@ impl EventLog {
         let mut cut = 0;
         for (at, path) in paths.iter().enumerate() {
             let last = at + 1 == paths.len();
-            let segment = Segment::scan(path, last, &mut |logged| {
-                ids.insert(&logged.event.event_id);
-                follower.recorded(&logged.event);
+            let segment = Segment::scan(path, last, &mut |record| {
+                if let Record::Event(logged) = record {
+                    ids.insert(&logged.event.event_id);
+                    follower.recorded(&logged.event);
+                }
             })?;
             let whole = fs::metadata(path).map_err(io_error(path))?.len();
             cut += whole - segment.bytes;
@@ -102,15 +108,19 @@ impl EventLog {
         }
         let opened = Opened {
             events: segments.iter().map(|segment| segment.events).sum(),
+            exposures: segments.iter().map(|segment| segment.exposures).sum(),
             segments: segments.len(),
             cut,
             seconds: started.elapsed().as_secs_f64(),
         };
+        let dropped = metrics.exposures_dropped.clone();
+        let (exposures, shown) = exposure_queue::queue(config.max_exposure_queue, dropped);
         let writer = Writer::new(config.clone(), segments, ids, metrics, follower, lock)?;
         let (commands, waiting) = mpsc::channel(config.max_queue);
-        let thread = std::thread::Builder::new().name("event-log".into()).spawn(move || writer::run(writer, waiting));
+        let thread =
+            std::thread::Builder::new().name("event-log".into()).spawn(move || writer::run(writer, waiting, shown));
         let thread = thread.map_err(EventLogError::Thread)?;
-        Ok((Self { commands: Some(commands), thread: Some(thread) }, opened))
+        Ok((Self { commands: Some(commands), exposures, thread: Some(thread) }, opened))
     }
 
     /// Records the events that the log does not hold yet, all or none; resolves when they are durable and the follower
@@ -124,7 +134,16 @@ impl EventLog {
         outcome.await.unwrap_or(Err(Refusal::Unwritable))
     }
 
-    /// Takes every event of the user out of the log's files, and tells the follower; resolves when that is durable.
+    /// Leaves an exposure for the writer; never waits. When too many wait already, or when it cannot be written, it is
+    /// dropped and counted. Written, it survives the end of the process; that of the machine once an event after it is
+    /// acknowledged. `now_ms`: when the answer was given, in Unix milliseconds.
+    pub fn expose(&self, exposure: Exposure, now_ms: i64) {
+        if let Some(commands) = &self.commands {
+            self.exposures.send(now_ms, exposure, commands);
+        }
+    }
+
+    /// Takes every event and exposure of the user out of the log's files, and tells the follower; resolves when that is durable.
     ///
     /// # Errors
     /// See [`Refusal`]. A user may then be forgotten in part, and be forgotten again.
@@ -153,12 +172,24 @@ impl Drop for EventLog {
     }
 }
 
-/// Reads a log's files, oldest event first; what a write left unfinished at the end is not told. Nothing is changed, so
+/// Reads the events of a log's files; see [`read_records`].
+///
+/// # Errors
+/// As [`read_records`].
+pub fn read(directory: &Path, take: &mut dyn FnMut(Logged)) -> Result<usize, SegmentError> {
+    read_records(directory, &mut |record| {
+        if let Record::Event(logged) = record {
+            take(logged);
+        }
+    })
+}
+
+/// Reads a log's files, oldest record first, and answers how many they are; what a write left unfinished at the end is not told. Nothing is changed, so
 /// that a log that a server writes may be read beside it.
 ///
 /// # Errors
 /// When a file cannot be read or is damaged elsewhere.
-pub fn read(directory: &Path, take: &mut dyn FnMut(Logged)) -> Result<usize, SegmentError> {
+pub fn read_records(directory: &Path, take: &mut dyn FnMut(Record)) -> Result<usize, SegmentError> {
     let paths = segment::list(directory)?;
     for (at, path) in paths.iter().enumerate() {
         Segment::scan(path, at + 1 == paths.len(), take)?;

@@ -9,6 +9,8 @@ pub(super) struct EventsMetrics {
     events: IntCounterVec,
     pub(super) duplicates: IntCounter,
     pub(super) failed: IntCounter,
+    pub(super) exposures: IntCounter,
+    pub(super) exposures_dropped: IntCounter,
     pub(super) written: Histogram,
     pub(super) together: Histogram,
     pub(super) bytes: IntGauge,
@@ -24,6 +26,14 @@ impl EventsMetrics {
                 "Events that were in the log already, by their id.",
             )?,
             failed: IntCounter::new("reg4rec_events_failed_total", "Events that the log could not take in.")?,
+            exposures: IntCounter::new(
+                "reg4rec_exposures_total",
+                "Answers of experiments' arms that were written to the event log.",
+            )?,
+            exposures_dropped: IntCounter::new(
+                "reg4rec_exposures_dropped_total",
+                "Answers of experiments' arms that the event log was too busy, or could not be written, to take in.",
+            )?,
             written: Histogram::with_opts(
                 HistogramOpts::new("reg4rec_events_write_seconds", "Seconds to write and sync what waited.")
                     .buckets(vec![0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]),
@@ -38,6 +48,8 @@ impl EventsMetrics {
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.duplicates.clone()))?;
         registry.register(Box::new(metrics.failed.clone()))?;
+        registry.register(Box::new(metrics.exposures.clone()))?;
+        registry.register(Box::new(metrics.exposures_dropped.clone()))?;
         registry.register(Box::new(metrics.written.clone()))?;
         registry.register(Box::new(metrics.together.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;

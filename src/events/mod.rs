@@ -2,21 +2,29 @@
 //!
 //! [`EventLog::open`] replays the log to its [`Follower`] and starts the one thread that writes it. That thread takes all
 //! that waits, writes it, syncs once, tells the follower, and acknowledges: many callers share a sync.
+//!
+//! Beside events the log holds exposures, which answer of an experiment's arm was given to whom ([`EventLog::expose`]).
+//! For these nobody waits: a bounded queue of their own drops what the writer is too busy for.
 
 mod config;
+mod exposure_queue;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod exposure_tests;
 mod ids;
 mod log;
 mod metrics;
 mod record;
 mod segment;
+mod stored_exposure;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 mod writer;
 
 pub use config::{EventsConfig, Sync};
-pub use log::{EventLog, EventLogError, Opened, Refusal, read};
-pub use record::Logged;
+pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records};
+pub use record::{Exposed, Logged, Record};
 pub use segment::SegmentError;
 
 use crate::domain::UserEvent;

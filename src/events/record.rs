@@ -1,13 +1,17 @@
-//! One event as bytes: length and checksum (CRC-32), both 4 bytes and little-endian, then a protobuf message.
+//! One event or exposure as bytes: length and checksum (CRC-32), both 4 bytes and little-endian, then a protobuf message.
 
 use prost::Message;
 
-use crate::domain::{Event, EventKind, UserEvent};
+use super::stored_exposure::StoredExposure;
+use crate::domain::{Event, EventKind, Exposure, UserEvent};
 
 /// Bytes before a record's message.
 pub(super) const HEAD: usize = 8;
 /// No message is as long: a longer length is damage.
 pub(super) const LONGEST: usize = 1 << 20;
+/// In an exposure's record the kind is none of an event, so that a reader that knows no exposures refuses the file, where
+/// it would else take each for a view of an item without a name.
+const NO_EVENT: u32 = u32::MAX;
 
 /// An event of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +24,27 @@ pub struct Logged {
     pub event: UserEvent,
 }
 
-/// The message. Tags are never given to another field.
+/// An exposure of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exposed {
+    /// Its place in the log, which it shares with no event.
+    pub sequence: u64,
+    /// When the answer was given: Unix time in milliseconds.
+    pub arrived_ms: i64,
+    /// What was shown.
+    pub exposure: Exposure,
+}
+
+/// What stands at one place of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// Something that a user did.
+    Event(Logged),
+    /// Something that a user was shown.
+    Exposure(Exposed),
+}
+
+/// The message: of an event, or of an exposure where that is set. Tags are never given to another field.
 #[derive(Clone, PartialEq, Message)]
 struct Stored {
     #[prost(uint64, tag = "1")]
@@ -41,13 +65,15 @@ struct Stored {
     event_id: String,
     #[prost(string, tag = "9")]
     request_id: String,
+    #[prost(message, optional, tag = "10")]
+    exposure: Option<StoredExposure>,
 }
 
 /// What stands at a place of a segment.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A whole record; the next begins after so many bytes.
-    Record(Box<Logged>, usize),
+    Record(Box<Record>, usize),
     /// The segment ends here.
     End,
     /// The rest is the beginning of a record, or zeros: a write that never ended.
@@ -70,11 +96,87 @@ impl Logged {
             value: event.value,
             event_id,
             request_id,
+            exposure: None,
         };
-        let message = stored.encode_to_vec();
+        stored.append(out);
+    }
+}
+
+impl Exposed {
+    fn write(&self, out: &mut Vec<u8>) {
+        let stored = Stored {
+            sequence: self.sequence,
+            arrived_ms: self.arrived_ms,
+            user_id: self.exposure.user_id.clone(),
+            kind: NO_EVENT,
+            request_id: self.exposure.request_id.clone(),
+            exposure: Some(StoredExposure::new(&self.exposure)),
+            ..Stored::default()
+        };
+        stored.append(out);
+    }
+}
+
+impl Stored {
+    fn append(&self, out: &mut Vec<u8>) {
+        let message = self.encode_to_vec();
         out.extend((message.len() as u32).to_le_bytes());
         out.extend(crc32fast::hash(&message).to_le_bytes());
         out.extend(message);
+    }
+
+    /// The record that the message is of, or what is wrong with it.
+    fn record(self) -> Result<Record, String> {
+        let Self { sequence, arrived_ms, user_id, item_id, kind, time, value, event_id, request_id, exposure } = self;
+        if let Some(exposure) = exposure {
+            let exposure = exposure.exposure(request_id, user_id)?;
+            return Ok(Record::Exposure(Exposed { sequence, arrived_ms, exposure }));
+        }
+        let most = EventKind::ALL.len() - 1;
+        let &kind = EventKind::ALL.get(kind as usize).ok_or_else(|| format!("kind {kind}, expected 0 to {most}"))?;
+        let event = Event { item_id, kind, time, value };
+        Ok(Record::Event(Logged { sequence, arrived_ms, event: UserEvent { user_id, event, event_id, request_id } }))
+    }
+}
+
+impl Record {
+    /// Its place in the log.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Self::Event(logged) => logged.sequence,
+            Self::Exposure(exposed) => exposed.sequence,
+        }
+    }
+
+    /// When it came: Unix time in milliseconds.
+    pub fn arrived_ms(&self) -> i64 {
+        match self {
+            Self::Event(logged) => logged.arrived_ms,
+            Self::Exposure(exposed) => exposed.arrived_ms,
+        }
+    }
+
+    /// Whose it is.
+    pub fn user_id(&self) -> &str {
+        match self {
+            Self::Event(logged) => &logged.event.user_id,
+            Self::Exposure(exposed) => &exposed.exposure.user_id,
+        }
+    }
+
+    /// Appends the record to `out`, as it stands in a file.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Event(logged) => logged.write(out),
+            Self::Exposure(exposed) => exposed.write(out),
+        }
+    }
+
+    /// Whether it is short enough to be read again.
+    pub(super) fn fits(&self) -> bool {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        bytes.len() <= HEAD + LONGEST
     }
 
     /// Reads what `bytes` begin with.
@@ -95,17 +197,7 @@ impl Logged {
         if crc32fast::hash(message) != u32::from_le_bytes(*checksum) {
             return Found::Damaged("the checksum is of other bytes".to_owned());
         }
-        let stored = match Stored::decode(message) {
-            Ok(stored) => stored,
-            Err(error) => return Found::Damaged(error.to_string()),
-        };
-        let Some(&kind) = EventKind::ALL.get(stored.kind as usize) else {
-            return Found::Damaged(format!("kind {}, expected 0 to {}", stored.kind, EventKind::ALL.len() - 1));
-        };
-        let event = Event { item_id: stored.item_id, kind, time: stored.time, value: stored.value };
-        let event =
-            UserEvent { user_id: stored.user_id, event, event_id: stored.event_id, request_id: stored.request_id };
-        let logged = Logged { sequence: stored.sequence, arrived_ms: stored.arrived_ms, event };
-        Found::Record(Box::new(logged), HEAD + length)
+        let record = Stored::decode(message).map_err(|error| error.to_string()).and_then(Stored::record);
+        record.map_or_else(Found::Damaged, |record| Found::Record(Box::new(record), HEAD + length))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::record::{Found, Logged};
+use super::record::{Found, Record};
 
 /// "R4EV", and the version of the format.
 const MAGIC: [u8; 8] = *b"R4EV\x01\0\0\0";
@@ -53,10 +53,20 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
     pub(super) events: u64,
+    pub(super) exposures: u64,
     /// Place of its last record, or of the record before the segment when it is empty.
     pub(super) last: u64,
     /// When its newest record arrived, in Unix milliseconds.
     pub(super) newest_ms: i64,
+}
+
+/// What was taken out of a segment.
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    pub(super) events: u64,
+    pub(super) exposures: u64,
+    /// The ids of the events.
+    pub(super) ids: Vec<String>,
 }
 
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SegmentError {
@@ -95,7 +105,26 @@ impl Segment {
         let made = file.write_all(&MAGIC).and_then(|()| file.sync_all()).and_then(|()| sync_directory(directory));
         made.map_err(io_error(&path))?;
         let bytes = MAGIC.len() as u64;
-        Ok((Self { path, bytes, events: 0, last: first.saturating_sub(1), newest_ms: i64::MIN }, file))
+        Ok((Self { bytes, ..Self::empty(path, first) }, file))
+    }
+
+    fn empty(path: PathBuf, first: u64) -> Self {
+        Self { path, bytes: 0, events: 0, exposures: 0, last: first.saturating_sub(1), newest_ms: i64::MIN }
+    }
+
+    /// Whether it holds no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events + self.exposures == 0
+    }
+
+    /// Takes a record into account.
+    pub(super) fn count(&mut self, record: &Record) {
+        match record {
+            Record::Event(_) => self.events += 1,
+            Record::Exposure(_) => self.exposures += 1,
+        }
+        self.last = record.sequence();
+        self.newest_ms = self.newest_ms.max(record.arrived_ms());
     }
 
     /// Reads every record. With `may_end_early`, what is cut off at the end is left out: a write that never ended was
@@ -103,12 +132,11 @@ impl Segment {
     pub(super) fn scan(
         path: &Path,
         may_end_early: bool,
-        take: &mut dyn FnMut(Logged),
+        take: &mut dyn FnMut(Record),
     ) -> Result<Segment, SegmentError> {
         let content = fs::read(path).map_err(io_error(path))?;
         let before = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()).unwrap_or(1);
-        let mut segment =
-            Segment { path: path.to_owned(), bytes: 0, events: 0, last: before.saturating_sub(1), newest_ms: i64::MIN };
+        let mut segment = Segment::empty(path.to_owned(), before);
         let Some(mut rest) = content.strip_prefix(&MAGIC) else {
             if may_end_early && MAGIC.starts_with(&content) {
                 return Ok(segment);
@@ -119,13 +147,11 @@ impl Segment {
         loop {
             let at = content.len() - rest.len();
             segment.bytes = at as u64;
-            match Logged::read(rest) {
-                Found::Record(logged, length) => {
-                    segment.events += 1;
-                    segment.last = logged.sequence;
-                    segment.newest_ms = segment.newest_ms.max(logged.arrived_ms);
+            match Record::read(rest) {
+                Found::Record(record, length) => {
+                    segment.count(&record);
                     rest = &rest[length..];
-                    take(*logged);
+                    take(*record);
                 }
                 Found::End => return Ok(segment),
                 Found::Cut if may_end_early => return Ok(segment),
@@ -153,24 +179,25 @@ impl Segment {
         Ok(file)
     }
 
-    /// Writes the segment anew without the events of `user`; answers how many those were, and their ids. The new file
-    /// takes the old one's place at once, or not at all.
-    pub(super) fn without(&mut self, user: &str) -> Result<(u64, Vec<String>), SegmentError> {
+    /// Writes the segment anew without what is of `user`, and answers what that was. The new file takes the old one's
+    /// place at once, or not at all.
+    pub(super) fn without(&mut self, user: &str) -> Result<Removed, SegmentError> {
         let mut kept = MAGIC.to_vec();
-        let (mut gone, mut ids) = (0, Vec::new());
-        let (mut events, mut newest_ms) = (0, i64::MIN);
-        Segment::scan(&self.path, false, &mut |logged| {
-            if logged.event.user_id == user {
-                gone += 1;
-                ids.push(logged.event.event_id);
-            } else {
-                events += 1;
-                newest_ms = newest_ms.max(logged.arrived_ms);
-                logged.write(&mut kept);
+        let mut removed = Removed::default();
+        let mut after = Self { events: 0, exposures: 0, newest_ms: i64::MIN, ..self.clone() };
+        Segment::scan(&self.path, false, &mut |record| match record {
+            Record::Event(logged) if logged.event.user_id == user => {
+                removed.events += 1;
+                removed.ids.push(logged.event.event_id);
+            }
+            Record::Exposure(exposed) if exposed.exposure.user_id == user => removed.exposures += 1,
+            other => {
+                after.count(&other);
+                other.write(&mut kept);
             }
         })?;
-        if gone == 0 {
-            return Ok((0, ids));
+        if removed.events + removed.exposures == 0 {
+            return Ok(removed);
         }
         let draft = self.path.with_extension(DRAFT);
         let written = File::create(&draft)
@@ -178,8 +205,8 @@ impl Segment {
             .and_then(|()| fs::rename(&draft, &self.path))
             .and_then(|()| self.path.parent().map_or(Ok(()), sync_directory));
         written.map_err(io_error(&draft))?;
-        (self.bytes, self.events, self.newest_ms) = (kept.len() as u64, events, newest_ms);
-        Ok((gone, ids))
+        *self = Self { bytes: kept.len() as u64, last: self.last, ..after };
+        Ok(removed)
     }
 }
 

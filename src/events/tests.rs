@@ -11,7 +11,7 @@ use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 
 /// What a follower was told: events, and forgotten users as `-user`.
 #[derive(Debug, Clone, Default)]
-struct Told(Arc<Mutex<Vec<String>>>);
+pub(super) struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Follower for Told {
     fn recorded(&mut self, event: &UserEvent) {
@@ -24,36 +24,36 @@ impl Follower for Told {
 }
 
 impl Told {
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
-fn config(path: &Path) -> EventsConfig {
+pub(super) fn config(path: &Path) -> EventsConfig {
     EventsConfig { path: path.to_owned(), ..EventsConfig::default() }
 }
 
-fn open_with(config: &EventsConfig) -> (EventLog, Opened, Told) {
+pub(super) fn open_with(config: &EventsConfig) -> (EventLog, Opened, Told) {
     let told = Told::default();
     let (log, opened) = EventLog::open(config, &Registry::new(), Box::new(told.clone())).unwrap();
     (log, opened, told)
 }
 
-fn open(path: &Path) -> (EventLog, Opened, Told) {
+pub(super) fn open(path: &Path) -> (EventLog, Opened, Told) {
     open_with(&config(path))
 }
 
-fn event(user: &str, item: &str, id: &str) -> UserEvent {
+pub(super) fn event(user: &str, item: &str, id: &str) -> UserEvent {
     let event = Event { item_id: item.into(), kind: EventKind::Click, time: 5, value: None };
     UserEvent { user_id: user.into(), event, event_id: id.into(), request_id: String::new() }
 }
 
-async fn record(log: &EventLog, events: &[UserEvent]) -> (usize, usize) {
+pub(super) async fn record(log: &EventLog, events: &[UserEvent]) -> (usize, usize) {
     let Recorded { recorded, duplicates } = log.record(events.to_vec(), 1_000).await.unwrap();
     (recorded, duplicates)
 }
 
-fn files(path: &Path) -> Vec<PathBuf> {
+pub(super) fn files(path: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some());
     files.sort();
@@ -243,9 +243,15 @@ async fn a_log_that_cannot_be_written_refuses_and_takes_in_again_when_it_can() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let wrong =
-        EventsConfig { segment_bytes: 1, max_queue: 0, known_ids: 0, keep_days: 40_000, ..EventsConfig::default() };
+    let wrong = EventsConfig {
+        segment_bytes: 1,
+        max_queue: 0,
+        max_exposure_queue: 0,
+        known_ids: 0,
+        keep_days: 40_000,
+        ..EventsConfig::default()
+    };
     let wrong: Vec<String> = wrong.validate().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
-    assert_eq!(wrong, ["segment_bytes", "max_queue", "known_ids", "keep_days"]);
+    assert_eq!(wrong, ["segment_bytes", "max_queue", "max_exposure_queue", "known_ids", "keep_days"]);
     EventsConfig::default().validate().unwrap();
 }

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Follower;
 use super::config::{EventsConfig, Sync};
+use super::exposure_queue::ExposureReceiver;
 use super::ids::KnownIds;
 use super::log::Refusal;
 use super::metrics::EventsMetrics;
-use super::record::Logged;
-use super::segment::{Segment, SegmentError, sync_directory};
+use super::record::{Exposed, Logged, Record};
+use super::segment::{Removed, Segment, SegmentError, io_error, sync_directory};
 use crate::domain::{Forgotten, Recorded, UserEvent};
 
 /// Most requests that are written together.
@@ -23,8 +24,17 @@ const DAY_MS: i64 = 86_400_000;
 /// What the thread is asked.
 #[derive(Debug)]
 pub(super) enum Command {
-    Record { events: Vec<UserEvent>, now_ms: i64, done: oneshot::Sender<Result<Recorded, Refusal>> },
-    Forget { user: String, done: oneshot::Sender<Result<Forgotten, Refusal>> },
+    Record {
+        events: Vec<UserEvent>,
+        now_ms: i64,
+        done: oneshot::Sender<Result<Recorded, Refusal>>,
+    },
+    Forget {
+        user: String,
+        done: oneshot::Sender<Result<Forgotten, Refusal>>,
+    },
+    /// Exposures wait in their own queue.
+    Expose,
 }
 
 /// One request of those that are written together.
@@ -45,17 +55,23 @@ pub(super) struct Writer {
     follower: Box<dyn Follower>,
     /// A sync failed: nobody knows what the disk holds, until the files are read again.
     broken: bool,
+    /// Exposures were written that no sync has followed yet.
+    unsynced: bool,
+    /// The last exposures could not be written: said once.
+    losing: bool,
     /// Kept while the log is open.
     _lock: File,
 }
 
 /// Works until nobody can ask any more.
-pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>) {
+pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>, mut shown: ExposureReceiver) {
     while let Some(first) = waiting.blocking_recv() {
         let mut next = Some(first);
         while let Some(command) = next.take() {
             match command {
                 Command::Forget { user, done } => {
+                    // What was shown before is in a file by then, to be found there.
+                    writer.expose(&mut shown);
                     // Whoever asked may be gone; the work is done all the same.
                     let _gone = done.send(writer.forget(&user));
                 }
@@ -65,15 +81,23 @@ pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>) {
                     while batch.requests.len() < TOGETHER && next.is_none() {
                         match waiting.try_recv() {
                             Ok(Command::Record { events, now_ms, done }) => batch.add(&writer, events, now_ms, done),
+                            // They are looked for below anyway, and events go on sharing a sync.
+                            Ok(Command::Expose) => {}
                             Ok(other) => next = Some(other),
                             Err(_) => break,
                         }
                     }
                     writer.record(batch);
                 }
+                Command::Expose => {}
             }
         }
+        writer.expose(&mut shown);
         writer.tend();
+    }
+    writer.expose(&mut shown);
+    if let Err(error) = writer.settle() {
+        tracing::error!(%error, "the event log's last exposures may not be on disk");
     }
 }
 
@@ -82,7 +106,7 @@ pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>) {
 struct Batch {
     requests: Vec<Request>,
     /// New events, in order.
-    events: Vec<Logged>,
+    events: Vec<Record>,
     /// Their ids: a second delivery may stand in the same batch.
     ids: HashSet<String>,
 }
@@ -104,7 +128,7 @@ impl Batch {
             }
             outcome.recorded += 1;
             let sequence = writer.active.last + 1 + self.events.len() as u64;
-            self.events.push(Logged { sequence, arrived_ms: now_ms, event });
+            self.events.push(Record::Event(Logged { sequence, arrived_ms: now_ms, event }));
         }
         self.requests.push(Request { outcome, done });
     }
@@ -127,19 +151,31 @@ impl Writer {
             }
             None => Segment::create(&config.path, 1)?,
         };
-        let mut writer =
-            Self { config, closed: segments, active, file, ids, metrics, follower, broken: false, _lock: lock };
+        let mut writer = Self {
+            config,
+            closed: segments,
+            active,
+            file,
+            ids,
+            metrics,
+            follower,
+            broken: false,
+            unsynced: false,
+            losing: false,
+            _lock: lock,
+        };
         writer.tend();
         Ok(writer)
     }
 
     fn record(&mut self, batch: Batch) {
-        let outcome = if batch.events.is_empty() { Ok(()) } else { self.write(&batch.events) };
+        let outcome = if batch.events.is_empty() { Ok(()) } else { self.write_events(&batch.events) };
         if let Err(error) = &outcome {
             self.metrics.failed.inc_by(batch.events.len() as u64);
             tracing::error!(path = %self.active.path.display(), %error, events = batch.events.len(), "events are lost to the log and refused");
         } else {
-            for logged in &batch.events {
+            for record in &batch.events {
+                let Record::Event(logged) = record else { continue };
                 self.ids.insert(&logged.event.event_id);
                 self.metrics.count(logged.event.event.kind);
                 self.follower.recorded(&logged.event);
@@ -154,34 +190,71 @@ impl Writer {
         }
     }
 
-    /// Writes all of it, and syncs; or takes back what was written.
-    fn write(&mut self, events: &[Logged]) -> io::Result<()> {
+    /// Writes events, so that they last as long as the settings ask.
+    fn write_events(&mut self, events: &[Record]) -> io::Result<()> {
+        let started = Instant::now();
+        let before = self.active.clone();
+        self.write(events)?;
+        if let Err(error) = self.sync() {
+            // Not acknowledged; whether they are in the file a restart finds out.
+            self.active = before;
+            return Err(error);
+        }
+        self.metrics.written.observe(started.elapsed().as_secs_f64());
+        self.metrics.together.observe(events.len() as f64);
+        Ok(())
+    }
+
+    /// Writes the exposures that wait. They are synced with the next events: nobody waits for them, and events should not
+    /// wait for their sync.
+    fn expose(&mut self, shown: &mut ExposureReceiver) {
+        let waiting = shown.take();
+        if waiting.is_empty() {
+            return;
+        }
+        let first = self.active.last + 1;
+        let record = |(sequence, (arrived_ms, exposure))| Record::Exposure(Exposed { sequence, arrived_ms, exposure });
+        let (records, long): (Vec<_>, Vec<_>) = (first..).zip(waiting).map(record).partition(|record| record.fits());
+        let outcome = self.write(&records);
+        let written = if outcome.is_ok() { records.len() } else { 0 };
+        self.unsynced |= written > 0;
+        self.metrics.exposures.inc_by(written as u64);
+        self.metrics.exposures_dropped.inc_by((records.len() + long.len() - written) as u64);
+        if let (Err(error), false) = (&outcome, self.losing) {
+            tracing::error!(path = %self.active.path.display(), %error, "exposures are lost to the log, until it can be written");
+        }
+        self.losing = outcome.is_err();
+    }
+
+    /// Appends all of it to the active segment, or nothing.
+    fn write(&mut self, records: &[Record]) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("a sync failed before; a restart reads the files again"));
         }
-        let started = Instant::now();
         let mut bytes = Vec::new();
-        events.iter().for_each(|logged| logged.write(&mut bytes));
+        records.iter().for_each(|record| record.write(&mut bytes));
         if let Err(error) = self.file.write_all(&bytes) {
             // Half a record at the end would be damage once another follows it.
             self.broken = self.file.set_len(self.active.bytes).is_err();
             return Err(error);
         }
-        if self.config.sync == Sync::Batch
-            && let Err(error) = self.file.sync_data()
-        {
-            self.broken = true;
-            return Err(error);
-        }
         self.active.bytes += bytes.len() as u64;
-        self.active.events += events.len() as u64;
-        for logged in events {
-            self.active.last = logged.sequence;
-            self.active.newest_ms = self.active.newest_ms.max(logged.arrived_ms);
-        }
-        self.metrics.written.observe(started.elapsed().as_secs_f64());
-        self.metrics.together.observe(events.len() as f64);
+        records.iter().for_each(|record| self.active.count(record));
         Ok(())
+    }
+
+    /// Waits until the disk holds the active segment, where the settings ask for that.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.config.sync == Sync::Batch {
+            self.file.sync_data().inspect_err(|_| self.broken = true)?;
+        }
+        self.unsynced = false;
+        Ok(())
+    }
+
+    /// Syncs exposures that no event has followed.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.unsynced && !self.broken { self.sync() } else { Ok(()) }
     }
 
     fn forget(&mut self, user: &str) -> Result<Forgotten, Refusal> {
@@ -197,15 +270,16 @@ impl Writer {
 
     fn rewrite_without(&mut self, user: &str) -> Result<Forgotten, SegmentError> {
         // The active segment is closed first, so that only closed ones are written anew.
-        if self.active.events > 0 {
+        if !self.active.is_empty() {
             self.roll()?;
         }
         let mut forgotten = Forgotten::default();
         for segment in &mut self.closed {
-            let (events, ids) = segment.without(user)?;
-            if events > 0 {
+            let Removed { events, exposures, ids } = segment.without(user)?;
+            if events + exposures > 0 {
                 self.ids.remove_all(ids.iter().map(String::as_str));
                 forgotten.logged_events += events;
+                forgotten.logged_exposures += exposures;
                 forgotten.files += 1;
             }
         }
@@ -214,6 +288,7 @@ impl Writer {
 
     /// Closes the active segment and begins the next.
     fn roll(&mut self) -> Result<(), SegmentError> {
+        self.settle().map_err(io_error(&self.active.path.clone()))?;
         let (next, file) = Segment::create(&self.config.path, self.active.last + 1)?;
         self.closed.push(std::mem::replace(&mut self.active, next));
         // The closed file's bytes are on disk already where the settings ask for that.
@@ -224,7 +299,7 @@ impl Writer {
     /// Between batches: begins a new segment when the active one is full, and deletes what is too old.
     fn tend(&mut self) {
         if self.active.bytes >= self.config.segment_bytes
-            && self.active.events > 0
+            && !self.active.is_empty()
             && let Err(error) = self.roll()
         {
             tracing::error!(%error, "the event log stays with its full segment");

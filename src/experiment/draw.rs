@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{AssignmentReason, DecodeOverrides};
+use crate::domain::{AssignmentReason, DecodeOverrides, Design};
 
 use super::bucket::{BucketRange, HashVersion, bucket_ranges, choose, in_namespace};
 use super::config::{Condition, ExperimentConfig, USER_ID};
@@ -123,6 +123,23 @@ impl Experiment {
             return Err(AssignmentReason::NotInNamespace);
         }
         choose(self.hash.bucket(&self.seed, unit), &self.ranges).ok_or(AssignmentReason::NotInCoverage)
+    }
+
+    /// What of its settings the outcome is read by.
+    pub(super) fn design(&self) -> Design {
+        Design {
+            experiment: self.key.clone(),
+            version: self.version.clone(),
+            arms: self.arms.iter().map(|arm| arm.name.clone()).collect(),
+            weights: self.weights.clone(),
+        }
+    }
+
+    /// Stands for the unit in the event log where that is no user: 24 hexadecimal digits of its SHA-256, as an attribute
+    /// may name a person whom nobody can be asked to forget. None: the user is the unit, or the request lacks it.
+    pub(super) fn unit_mark(&self, subject: Subject<'_>) -> Option<String> {
+        let unit = self.unit(subject).filter(|_| self.unit != USER_ID)?;
+        Some(Sha256::digest(unit).iter().take(12).map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// What is assigned; none when the request lacks it.

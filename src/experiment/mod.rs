@@ -3,13 +3,15 @@
 //! [`Experiment::draw`] is a pure function of settings, unit, attributes and time; its buckets ([`HashVersion`],
 //! [`bucket_ranges`], [`choose`], [`in_namespace`]) agree with GrowthBook's SDKs. [`Experiments::enter`] draws for a
 //! request; the [`Trial`] that it gives says whom to ask, falls back when an arm cannot answer, and counts the outcome:
-//! per arm, for the sample-ratio alarm, and for the kill switch. No I/O but counters and the log.
+//! per arm, for the sample-ratio alarm, and for the kill switch. [`report`] says in the end what came of it, from what the
+//! event log holds. No I/O but counters and the log.
 
 mod bucket;
 mod config;
 mod draw;
 mod kill_switch;
 mod metrics;
+pub mod report;
 mod running;
 mod sample_ratio;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use crate::domain::{AssignmentReason, Failure, ForcedArm, RecommendRequest, Secret, Violation};
+use crate::domain::{AssignmentReason, Design, Failure, ForcedArm, RecommendRequest, Secret, Violation};
 
 use super::config::ExperimentsConfig;
 use super::draw::{Draw, Experiment, Subject};
@@ -27,6 +27,7 @@ pub struct Experiments {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) experiment: Experiment,
+    pub(super) design: Arc<Design>,
     arms: Vec<Watched>,
     ratio: Mutex<SampleRatio>,
 }
@@ -53,6 +54,7 @@ impl Experiments {
             Running {
                 arms: experiment.arms.iter().map(watched).collect(),
                 ratio: Mutex::new(SampleRatio::new(experiment.weights.clone())),
+                design: Arc::new(experiment.design()),
                 experiment,
             }
         };

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::domain::{Assignment, AssignmentReason, DecodeOverrides, Failure, RecommendAnswer, RecommendRequest};
+use crate::domain::{
+    Assignment, AssignmentReason, DecodeOverrides, ExposedArm, Failure, RecommendAnswer, RecommendRequest,
+};
 
-use super::draw::Arm;
+use super::draw::{Arm, Subject};
 use super::kill_switch::Attempt;
 use super::running::Experiments;
 
@@ -83,6 +85,18 @@ impl Trial {
             verdict.reason = reason;
         }
         true
+    }
+
+    /// The arms that the request got, also those that something else answered for: what the event log is to know once
+    /// there is nothing to fall back from any more.
+    pub fn exposed(&self, request: &RecommendRequest) -> Vec<ExposedArm> {
+        let subject = Subject { user_id: &request.user_id, attributes: &request.attributes };
+        let exposed = |verdict: &Verdict| {
+            let running = &self.experiments.list[verdict.experiment];
+            let unit = running.experiment.unit_mark(subject);
+            Some(ExposedArm { design: Arc::clone(&running.design), arm: verdict.arm?, unit, reason: verdict.reason })
+        };
+        self.verdicts.iter().filter_map(exposed).collect()
     }
 
     /// Counts the outcome, and tells in the answer what the experiments said.

@@ -1,8 +1,10 @@
 //! Arms of experiments over two variants, one of which may fail.
 
+use super::Recorder;
 use super::tests::{House, house, ids, lasting, series, variant, viewed};
-use crate::domain::{AssignmentReason, Failure, RecommendAnswer, RecommendRequest};
+use crate::domain::{AssignmentReason, Exposure, Failure, RecommendAnswer, RecommendRequest};
 use crate::engine::fake::{FAILS, FakeModel, PANICS};
+use crate::events::{EventsConfig, Record, read_records};
 use crate::experiment::{ArmConfig, ExperimentConfig, ExperimentsConfig};
 
 /// All users into one arm.
@@ -103,4 +105,69 @@ async fn settings_of_experiments_that_are_wrong_leave_those_before() {
     let nobody = RecommendRequest { user_id: "ann".into(), variant: "next".into(), ..viewed(&[5]) };
     let unknown = house.recommender.recommend(nobody, None).await;
     assert_eq!(unknown, Err(Failure::UnknownVariant("next".into())));
+}
+
+/// What the log of `directory` holds of exposures, by the time that a user whom nobody knows was forgotten.
+async fn exposed(house: &House, directory: &std::path::Path) -> Vec<Exposure> {
+    house.recommender.forget("nobody".into()).await.unwrap();
+    let mut found = Vec::new();
+    read_records(directory, &mut |record| {
+        if let Record::Exposure(exposed) = record {
+            found.push(exposed.exposure);
+        }
+    })
+    .unwrap();
+    found
+}
+
+#[tokio::test]
+async fn every_answer_that_an_arm_was_drawn_for_is_exposed_and_no_other() {
+    let house = divided().await;
+    let log = tempfile::tempdir().unwrap();
+    let config = EventsConfig { path: log.path().to_owned(), ..EventsConfig::default() };
+    let (recorder, _) = Recorder::open(&config, house.histories.clone(), &house.registry).unwrap().unwrap();
+    assert!(house.recommender.record_with(recorder));
+    let fallback = ask(&house, &[5]).await;
+    load_next(&house).await;
+    let answer = ask(&house, &[5]).await;
+    let named = RecommendRequest { user_id: "ann".into(), variant: "main".into(), ..viewed(&[5]) };
+    house.recommender.recommend(named, None).await.unwrap();
+    let late = std::time::Instant::now();
+    let request = RecommendRequest { user_id: "ann".into(), ..viewed(&[5]) };
+    house.recommender.recommend(request, Some(late)).await.unwrap_err();
+
+    let found = exposed(&house, log.path()).await;
+    let told: Vec<_> = found.iter().map(|one| (one.request_id.as_str(), one.variant.as_str())).collect();
+    assert_eq!(told, [(fallback.request_id.as_str(), "main"), (answer.request_id.as_str(), "next")]);
+    let [first, second] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((first.user_id.as_str(), first.bundle_version.as_str()), ("ann", answer.bundle_version.as_str()));
+    assert_eq!(second.item_ids, ids(&answer));
+    let reasons = [&first.arms[0], &second.arms[0]].map(|arm| (arm.arm, arm.reason, arm.unit.clone()));
+    let expected = [AssignmentReason::FallbackNotLoaded, AssignmentReason::Assigned].map(|reason| (0, reason, None));
+    assert_eq!(reasons, expected);
+    let design = &second.arms[0].design;
+    assert_eq!((design.experiment.as_str(), design.version.as_str()), ("test", answer.assignments[0].version.as_str()));
+    assert_eq!((design.arms.as_slice(), design.weights.as_slice()), (&["next".to_owned()][..], &[1.0][..]));
+    assert_eq!(series(&house.registry, "reg4rec_exposures_total"), 2.0);
+}
+
+#[tokio::test]
+async fn a_unit_that_is_no_user_stands_in_the_log_by_a_mark_of_it() {
+    let house = house(FakeModel::default()).await;
+    let mut config = everybody(ArmConfig { name: "only".into(), ..ArmConfig::default() });
+    config.experiment[0].unit = "device".into();
+    house.recommender.set_experiments(&config).unwrap();
+    let log = tempfile::tempdir().unwrap();
+    let events = EventsConfig { path: log.path().to_owned(), ..EventsConfig::default() };
+    let (recorder, _) = Recorder::open(&events, house.histories.clone(), &house.registry).unwrap().unwrap();
+    house.recommender.record_with(recorder);
+    for device in ["phone-of-ann", "phone-of-bob", "phone-of-ann"] {
+        let attributes = [("device".to_owned(), device.to_owned())].into();
+        let request = RecommendRequest { attributes, ..viewed(&[5]) };
+        house.recommender.recommend(request, None).await.unwrap();
+    }
+    let found = exposed(&house, log.path()).await;
+    let units: Vec<&str> = found.iter().map(|one| one.arms[0].unit.as_deref().unwrap()).collect();
+    assert_eq!((units.len(), units[0] == units[2], units[0] == units[1]), (3, true, false));
+    assert!(units.iter().all(|unit| unit.len() == 24 && !unit.contains("phone")), "{units:?}");
 }

@@ -1,4 +1,5 @@
-//! Events that arrive while the service runs: into the log, and from there into the histories.
+//! Events that arrive while the service runs: into the log, and from there into the histories. What experiments showed
+//! goes into the log too, for their report.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
 
-use crate::domain::{Failure, Forgotten, Recorded, UserEvent};
+use crate::domain::{Exposure, Failure, Forgotten, Recorded, UserEvent};
 use crate::events::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal};
 use crate::history::HistoryStore;
 
@@ -38,17 +39,25 @@ impl Recorder {
     /// # Errors
     /// `Overloaded` when too many wait, `NotReady` when the log cannot be written. They may be sent again.
     pub async fn record(&self, events: Vec<UserEvent>) -> Result<Recorded, Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        self.log.record(events, now).await.map_err(failure)
+        self.log.record(events, now_ms()).await.map_err(failure)
     }
 
-    /// Removes all that is stored of the user: events from the log's files, and the history, which it does not count.
+    /// Leaves what an experiment showed for the log; never waits, and drops it when too many wait already.
+    pub fn expose(&self, exposure: Exposure) {
+        self.log.expose(exposure, now_ms());
+    }
+
+    /// Removes all that is stored of the user: events and exposures from the log's files, and the history, which it does not count.
     ///
     /// # Errors
     /// As [`Recorder::record`].
     pub async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
         self.log.forget(user).await.map_err(failure)
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 fn failure(refusal: Refusal) -> Failure {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::domain::{
-    Event, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation,
+    Event, Exposure, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation,
 };
 use crate::engine::DecodeRequest;
 use crate::experiment::{ExperimentMetrics, Experiments, ExperimentsConfig, Trial};
@@ -130,7 +130,7 @@ impl Recommender {
     /// `UnknownVariant`; `Invalid` when decode settings are out of range; `NotReady` once drained or when the engine has
     /// stopped; `Late`, `Overloaded` and `Internal` as the engine says; `Invalid` and `Denied` when an arm is forced that
     /// does not exist, or without the right to. A user without usable history is none: the answer comes from the prior
-    /// and says `cold_start`.
+    /// and says `cold_start`. With a recorder, an answer that an experiment has an arm for is left for the event log.
     pub async fn recommend(
         &self,
         request: RecommendRequest,
@@ -147,7 +147,13 @@ impl Recommender {
             tracing::debug!(request_id = request.request_id, %failure, "answering without the arm");
             outcome = self.answer(&request, &trial, deadline, stopwatch.clone()).await;
         }
-        trial.settle(outcome)
+        let recorder = self.inner.recorder.get();
+        let arms = recorder.map_or_else(Vec::new, |_| trial.exposed(&request));
+        let answer = trial.settle(outcome)?;
+        if let Some(recorder) = recorder.filter(|_| !arms.is_empty()) {
+            recorder.expose(Exposure::of(&answer, request.user_id, arms));
+        }
+        Ok(answer)
     }
 
     /// Answers by the variant and with the settings that the trial says.
@@ -217,7 +223,7 @@ impl Recommender {
         self.inner.recorder.get().ok_or(off)?.record(events).await
     }
 
-    /// Removes all that is stored of the user: the history, and the events of the log where there is one.
+    /// Removes all that is stored of the user: the history, and the events and exposures of the log where there is one.
     ///
     /// # Errors
     /// As [`Recommender::record`], but never `Off`. A user may then be forgotten in part, and be forgotten again.

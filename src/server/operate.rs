@@ -97,6 +97,7 @@ impl<R: Recommends> AdminService for Operate<R> {
         Ok(Response::new(v1::ForgetUserResponse {
             history_events: gone.history_events as u64,
             logged_events: gone.logged_events,
+            logged_exposures: gone.logged_exposures,
             files: gone.files as u64,
         }))
     }

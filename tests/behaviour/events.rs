@@ -132,7 +132,7 @@ async fn the_next_request_knows_what_was_recorded_also_after_a_restart_and_not_w
     assert_eq!(sums["kinds"], json!({"click": 3, "hide": 1, "purchase": 2}));
     let process = serve(&dir, &log).await;
     let gone = tool(&["forget", "--admin", process.admin(), "--user", "ann", "--json"]);
-    assert_eq!(gone, json!({"history_events": 3, "logged_events": 3, "files": 1}));
+    assert_eq!(gone, json!({"history_events": 3, "logged_events": 3, "logged_exposures": 0, "files": 1}));
     let to = channel(&process).await;
     assert!(Client::new(to.clone()).recommend(user("ann")).await.unwrap().into_inner().cold_start);
     drop(process);

@@ -13,6 +13,7 @@ mod fake;
 mod foreign;
 mod life;
 mod operated;
+mod outcomes;
 mod process;
 mod refused;
 mod reload;

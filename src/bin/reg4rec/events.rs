@@ -11,8 +11,8 @@ use prometheus::Registry;
 use serde_json::json;
 use tonic::transport::Endpoint;
 
-use reg4rec::domain::UserEvent;
-use reg4rec::events::{EventLog, EventsConfig, Follower, read};
+use reg4rec::domain::{Forgotten, UserEvent};
+use reg4rec::events::{EventLog, EventsConfig, Follower, Record as Logged, read_records};
 use reg4rec::wire::client::{AdminServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
@@ -50,6 +50,9 @@ pub struct Record {
     /// The event's id, so that it counts once however often it is sent; for one item
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
+    /// The request_id of the answer that it follows from, so that a report of an experiment counts it
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
     /// How long to wait, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5000)]
     timeout: u64,
@@ -103,6 +106,7 @@ impl Record {
             kind: kind as i32,
             value: self.value,
             event_id: self.event_id.clone().unwrap_or_default().into_bytes(),
+            request_id: self.request_id.clone().unwrap_or_default().into_bytes(),
             ..v1::Event::default()
         };
         v1::UserEvent { user_id: self.user.clone().into_bytes(), event: Some(event) }
@@ -125,8 +129,12 @@ pub struct Events {
 impl Events {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (mut users, mut kinds) = (BTreeSet::new(), BTreeMap::<String, u64>::new());
-        let (mut events, mut span) = (0u64, None::<(i64, i64)>);
-        let segments = read(&self.log, &mut |logged| {
+        let (mut events, mut exposures, mut span) = (0u64, 0u64, None::<(i64, i64)>);
+        let segments = read_records(&self.log, &mut |record| {
+            let Logged::Event(logged) = record else {
+                exposures += 1;
+                return;
+            };
             let UserEvent { user_id, event, event_id, request_id } = logged.event;
             if let Some(user) = &self.user {
                 if *user == user_id {
@@ -152,11 +160,13 @@ impl Events {
         if self.json {
             let sums = json!({
                 "segments": segments, "events": events, "users": users.len(), "kinds": kinds, "first": first, "last": last,
+                "exposures": exposures,
             });
             println!("{sums}");
         } else {
             println!("{events} events of {} users in {segments} files", users.len());
             kinds.iter().for_each(|(kind, count)| println!("{kind:>10} {count}"));
+            println!("{exposures} exposures: answers of experiments' arms");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -192,16 +202,19 @@ impl Forget {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let outcome = match &self.log {
             Some(log) => Ok(runtime.block_on(from_files(log, self.user.clone()))?),
-            None => runtime.block_on(self.ask_server())?,
+            None => runtime.block_on(self.by_server())?,
         };
         match (outcome, self.json) {
             (Ok(gone), true) => println!(
                 "{}",
-                json!({ "history_events": gone.history_events, "logged_events": gone.logged_events, "files": gone.files })
+                json!({
+                    "history_events": gone.history_events, "logged_events": gone.logged_events,
+                    "logged_exposures": gone.logged_exposures, "files": gone.files,
+                })
             ),
             (Ok(gone), false) => println!(
-                "{} events are gone from the history, {} from the log, of which {} files were written anew",
-                gone.history_events, gone.logged_events, gone.files
+                "{} events are gone from the history, {} events and {} exposures from the log, of which {} files were written anew",
+                gone.history_events, gone.logged_events, gone.logged_exposures, gone.files
             ),
             (Err(status), json) => {
                 if json {
@@ -215,7 +228,7 @@ impl Forget {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn ask_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
+    async fn by_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
         let channel = operator_channel(self.admin.as_deref().unwrap_or(ADMIN)).await?;
         let asked = v1::ForgetUserRequest { user_id: self.user.clone() };
         Ok(AdminServiceClient::new(channel).forget_user(asked).await.map(tonic::Response::into_inner))
@@ -227,5 +240,6 @@ async fn from_files(log: &Path, user: String) -> anyhow::Result<v1::ForgetUserRe
     let config = EventsConfig { path: log.to_owned(), ..EventsConfig::default() };
     let (log, _) = EventLog::open(&config, &Registry::new(), Box::new(Nobody))?;
     let gone = log.forget(user).await?;
-    Ok(v1::ForgetUserResponse { history_events: 0, logged_events: gone.logged_events, files: gone.files as u64 })
+    let Forgotten { logged_events, logged_exposures, files, .. } = gone;
+    Ok(v1::ForgetUserResponse { history_events: 0, logged_events, logged_exposures, files: files as u64 })
 }

@@ -1,4 +1,4 @@
-//! `reg4rec experiment assign`: who gets which arm, as the server and GrowthBook's SDKs work it out.
+//! `reg4rec experiment`: who gets which arm, as the server and GrowthBook's SDKs work it out, and what came of it.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,8 @@ use reg4rec::experiment::{BucketRange, HashVersion, MAX_ARMS, bucket_ranges, cho
 pub enum Experiment {
     /// The bucket of a unit, the ranges of the arms, and the arm whose range holds the bucket
     Assign(Assign),
+    /// What came of experiments: arms compared by an event log
+    Report(super::report::Report),
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +55,10 @@ struct Assigned {
 
 impl Experiment {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Experiment::Assign(assign) = self;
+        let assign = match self {
+            Experiment::Assign(assign) => assign,
+            Experiment::Report(report) => return report.run(),
+        };
         let json = assign.json;
         match assign.work_out() {
             Ok(assigned) if json => println!("{}", serde_json::to_string(&assigned)?),
@@ -136,7 +141,7 @@ fn pairs<S: Serializer>(ranges: &[BucketRange], serializer: S) -> Result<S::Ok, 
 }
 
 /// A refusal in the shape that all commands give it.
-fn refusal(wrong: &[Violation]) -> serde_json::Value {
+pub fn refusal(wrong: &[Violation]) -> serde_json::Value {
     let violations: Vec<_> =
         wrong.iter().map(|wrong| json!({"field": wrong.field, "description": wrong.description})).collect();
     let fields: Vec<&str> = wrong.iter().map(|wrong| wrong.field.as_str()).collect();

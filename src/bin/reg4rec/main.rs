@@ -1,5 +1,5 @@
 //! The person's tool: asks and operates a running server, tells it what users did, looks into bundles and event logs,
-//! and says who gets which arm.
+//! and says who gets which arm of an experiment and what came of it.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod ask;
@@ -7,6 +7,8 @@ mod bundle;
 mod events;
 mod experiment;
 mod page;
+mod picture;
+mod report;
 mod variants;
 
 use std::process::ExitCode;
@@ -17,7 +19,7 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Asks and operates a running server, tells it what users did, looks into bundles and event logs, and says who gets
-/// which arm.
+/// which arm of an experiment and what came of it.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -40,7 +42,7 @@ enum Command {
     Bundle(bundle::Bundle),
     /// Lists a server's variants, and changes them
     Variants(variants::Variants),
-    /// Works out who gets which arm
+    /// Works out who gets which arm, or what came of it
     #[command(subcommand)]
     Experiment(experiment::Experiment),
 }
