@@ -10,8 +10,9 @@ use super::job::{DecodeJob, Outcome, Ranked};
 use super::scoring::{ItemQuery, Residuals};
 use super::sums::{Scored, Softmax, score_items};
 
-/// Ranks every candidate of the job by s(i), to which the tokens' part of its bias has been added with the query; the scores are ln softmax of s over the candidates. Answers the best min(k,
-/// candidates) items in the order of [`Outcome::items`].
+/// Ranks every candidate of the job by s(i), to which the tokens' part of its bias has been added with the query; the
+/// scores are ln softmax of s over the candidates. Answers the best min(k, candidates) items in the order of
+/// [`Outcome::items`].
 ///
 /// # Shapes
 /// `query.token_scores` `[M, D]`, `query.residual` `[width]`, `residuals` `[items, width]`, of the index's M, D, items.

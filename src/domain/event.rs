@@ -27,6 +27,23 @@ impl EventKind {
     /// Every kind, in the order of its number.
     pub const ALL: [EventKind; 6] =
         [EventKind::View, EventKind::Click, EventKind::Cart, EventKind::Purchase, EventKind::Hide, EventKind::Rating];
+
+    /// Its name in files, metrics and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::View => "view",
+            EventKind::Click => "click",
+            EventKind::Cart => "cart",
+            EventKind::Purchase => "purchase",
+            EventKind::Hide => "hide",
+            EventKind::Rating => "rating",
+        }
+    }
+
+    /// The kind of that name; none when no kind is called so.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// One thing that one user did, as the outside tells it.

@@ -143,7 +143,8 @@ impl EventLog {
         }
     }
 
-    /// Takes every event and exposure of the user out of the log's files, and tells the follower; resolves when that is durable.
+    /// Takes every event and exposure of the user out of the log's files, and tells the follower; resolves when that is
+    /// durable.
     ///
     /// # Errors
     /// See [`Refusal`]. A user may then be forgotten in part, and be forgotten again.
@@ -184,8 +185,8 @@ pub fn read(directory: &Path, take: &mut dyn FnMut(Logged)) -> Result<usize, Seg
     })
 }
 
-/// Reads a log's files, oldest record first, and answers how many they are; what a write left unfinished at the end is not told. Nothing is changed, so
-/// that a log that a server writes may be read beside it.
+/// Reads a log's files, oldest record first, and answers how many they are; what a write left unfinished at the end is
+/// not told. Nothing is changed, so that a log that a server writes may be read beside it.
 ///
 /// # Errors
 /// When a file cannot be read or is damaged elsewhere.

@@ -54,22 +54,11 @@ impl EventsMetrics {
         registry.register(Box::new(metrics.together.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.segments.clone()))?;
-        EventKind::ALL.iter().for_each(|kind| drop(metrics.events.with_label_values(&[name(*kind)])));
+        EventKind::ALL.iter().for_each(|kind| drop(metrics.events.with_label_values(&[kind.name()])));
         Ok(metrics)
     }
 
     pub(super) fn count(&self, kind: EventKind) {
-        self.events.with_label_values(&[name(kind)]).inc();
-    }
-}
-
-fn name(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::View => "view",
-        EventKind::Click => "click",
-        EventKind::Cart => "cart",
-        EventKind::Purchase => "purchase",
-        EventKind::Hide => "hide",
-        EventKind::Rating => "rating",
+        self.events.with_label_values(&[kind.name()]).inc();
     }
 }

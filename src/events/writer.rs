@@ -17,8 +17,10 @@ use super::record::{Exposed, Logged, Record};
 use super::segment::{Removed, Segment, SegmentError, io_error, sync_directory};
 use crate::domain::{Forgotten, Recorded, UserEvent};
 
-/// Most requests that are written together.
+/// Most requests that are written together, ...
 const TOGETHER: usize = 1024;
+/// ... and how many events there may be before one more request joins them.
+const FULL: usize = 16_384;
 const DAY_MS: i64 = 86_400_000;
 
 /// What the thread is asked.
@@ -78,7 +80,7 @@ pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>, mut 
                 Command::Record { events, now_ms, done } => {
                     let mut batch = Batch::default();
                     batch.add(&writer, events, now_ms, done);
-                    while batch.requests.len() < TOGETHER && next.is_none() {
+                    while batch.has_room() && next.is_none() {
                         match waiting.try_recv() {
                             Ok(Command::Record { events, now_ms, done }) => batch.add(&writer, events, now_ms, done),
                             // They are looked for below anyway, and events go on sharing a sync.
@@ -112,6 +114,10 @@ struct Batch {
 }
 
 impl Batch {
+    fn has_room(&self) -> bool {
+        self.requests.len() < TOGETHER && self.events.len() < FULL
+    }
+
     fn add(
         &mut self,
         writer: &Writer,

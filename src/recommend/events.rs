@@ -47,7 +47,8 @@ impl Recorder {
         self.log.expose(exposure, now_ms());
     }
 
-    /// Removes all that is stored of the user: events and exposures from the log's files, and the history, which it does not count.
+    /// Removes all that is stored of the user: events and exposures from the log's files, and the history, which it does
+    /// not count.
     ///
     /// # Errors
     /// As [`Recorder::record`].

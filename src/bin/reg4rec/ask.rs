@@ -3,14 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use tonic::transport::Endpoint;
 
 use reg4rec::wire::client::RecommendationServiceClient;
 use reg4rec::wire::v1;
 
-use super::page;
+use super::{channel, page};
 
 #[derive(Debug, Args)]
 pub struct Ask {
@@ -64,23 +62,17 @@ pub struct Ask {
 impl Ask {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(self.ask())?;
-        let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        match (self.json, outcome) {
-            (true, Ok(answer)) => println!("{}", page::answer_json(&answer)),
-            (true, Err(status)) => println!("{}", page::status_json(&status)),
-            (false, Ok(answer)) => print!("{}", page::answer(&answer)),
-            (false, Err(status)) => eprint!("{}", page::status(&status)),
+        match runtime.block_on(self.ask())? {
+            Ok(answer) if self.json => println!("{}", page::answer_json(&answer)),
+            Ok(answer) => print!("{}", page::answer(&answer)),
+            Err(status) => return Ok(page::refused(&status, self.json)),
         }
-        Ok(code)
+        Ok(ExitCode::SUCCESS)
     }
 
     async fn ask(&self) -> anyhow::Result<Result<v1::RecommendResponse, tonic::Status>> {
         let patience = Duration::from_millis(self.timeout);
-        let endpoint = Endpoint::from_shared(self.server.clone())
-            .with_context(|| format!("--server {:?}: expected a URL as http://127.0.0.1:50051", self.server))?
-            .connect_timeout(patience);
-        let channel = endpoint.connect().await.with_context(|| format!("cannot reach {}", self.server))?;
+        let channel = channel::to_server(&self.server, patience).await?;
         let mut request = tonic::Request::new(self.request());
         request.set_timeout(patience);
         let mut client = RecommendationServiceClient::new(channel).max_decoding_message_size(usize::MAX);

@@ -5,30 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
+use anyhow::ensure;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use prometheus::Registry;
 use serde_json::json;
-use tonic::transport::Endpoint;
 
-use reg4rec::domain::{Forgotten, UserEvent};
+use reg4rec::domain::{EventKind, Forgotten, UserEvent};
 use reg4rec::events::{EventLog, EventsConfig, Follower, Record as Logged, read_records};
 use reg4rec::wire::client::{AdminServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
-use super::page;
-use super::variants::{ADMIN, operator_channel};
-
-/// What may be recorded.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
-    View,
-    Click,
-    Cart,
-    Purchase,
-    Hide,
-    Rating,
-}
+use super::{channel, page};
 
 #[derive(Debug, Args)]
 pub struct Record {
@@ -42,8 +30,8 @@ pub struct Record {
     #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', required = true)]
     item: Vec<String>,
     /// What was done
-    #[arg(long, value_enum, default_value = "view")]
-    kind: Kind,
+    #[arg(long, default_value = "view", value_parser = kinds())]
+    kind: EventKind,
     /// The rating, or the amount paid
     #[arg(long, allow_negative_numbers = true)]
     value: Option<f32>,
@@ -69,23 +57,19 @@ impl Record {
             self.item.len()
         );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(self.send())?;
-        let code = if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        match (self.json, outcome) {
-            (true, Ok(told)) => println!("{}", json!({ "recorded": told.recorded, "duplicates": told.duplicates })),
-            (true, Err(status)) => println!("{}", page::status_json(&status)),
-            (false, Ok(told)) => println!("{} recorded, {} known before", told.recorded, told.duplicates),
-            (false, Err(status)) => eprint!("{}", page::status(&status)),
+        match runtime.block_on(self.send())? {
+            Ok(told) if self.json => {
+                println!("{}", json!({ "recorded": told.recorded, "duplicates": told.duplicates }));
+            }
+            Ok(told) => println!("{} recorded, {} known before", told.recorded, told.duplicates),
+            Err(status) => return Ok(page::refused(&status, self.json)),
         }
-        Ok(code)
+        Ok(ExitCode::SUCCESS)
     }
 
     async fn send(&self) -> anyhow::Result<Result<v1::RecordResponse, tonic::Status>> {
         let patience = Duration::from_millis(self.timeout);
-        let endpoint = Endpoint::from_shared(self.server.clone())
-            .with_context(|| format!("--server {:?}: expected a URL as http://127.0.0.1:50051", self.server))?
-            .connect_timeout(patience);
-        let channel = endpoint.connect().await.with_context(|| format!("cannot reach {}", self.server))?;
+        let channel = channel::to_server(&self.server, patience).await?;
         let mut request =
             tonic::Request::new(v1::RecordRequest { events: self.item.iter().map(|id| self.event(id)).collect() });
         request.set_timeout(patience);
@@ -94,12 +78,12 @@ impl Record {
 
     fn event(&self, item: &str) -> v1::UserEvent {
         let kind = match self.kind {
-            Kind::View => v1::EventKind::View,
-            Kind::Click => v1::EventKind::Click,
-            Kind::Cart => v1::EventKind::Cart,
-            Kind::Purchase => v1::EventKind::Purchase,
-            Kind::Hide => v1::EventKind::Hide,
-            Kind::Rating => v1::EventKind::Rating,
+            EventKind::View => v1::EventKind::View,
+            EventKind::Click => v1::EventKind::Click,
+            EventKind::Cart => v1::EventKind::Cart,
+            EventKind::Purchase => v1::EventKind::Purchase,
+            EventKind::Hide => v1::EventKind::Hide,
+            EventKind::Rating => v1::EventKind::Rating,
         };
         let event = v1::Event {
             item_id: item.as_bytes().to_vec(),
@@ -111,6 +95,12 @@ impl Record {
         };
         v1::UserEvent { user_id: self.user.clone().into_bytes(), event: Some(event) }
     }
+}
+
+/// What may be recorded, by name.
+fn kinds() -> impl TypedValueParser<Value = EventKind> {
+    let names = PossibleValuesParser::new(EventKind::ALL.map(EventKind::name));
+    names.try_map(|name| EventKind::named(&name).ok_or("no kind of events is called so"))
 }
 
 #[derive(Debug, Args)]
@@ -128,7 +118,7 @@ pub struct Events {
 
 impl Events {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (mut users, mut kinds) = (BTreeSet::new(), BTreeMap::<String, u64>::new());
+        let (mut users, mut kinds) = (BTreeSet::new(), BTreeMap::<&str, u64>::new());
         let (mut events, mut exposures, mut span) = (0u64, 0u64, None::<(i64, i64)>);
         let segments = read_records(&self.log, &mut |record| {
             let Logged::Event(logged) = record else {
@@ -149,7 +139,7 @@ impl Events {
             }
             events += 1;
             users.insert(user_id);
-            *kinds.entry(format!("{:?}", event.kind).to_lowercase()).or_default() += 1;
+            *kinds.entry(event.kind.name()).or_default() += 1;
             let (first, last) = span.unwrap_or((event.time, event.time));
             span = Some((first.min(event.time), last.max(event.time)));
         })?;
@@ -213,23 +203,16 @@ impl Forget {
                 })
             ),
             (Ok(gone), false) => println!(
-                "{} events are gone from the history, {} events and {} exposures from the log, of which {} files were written anew",
+                "{} events are gone from the history, {} events and {} exposures from the log; {} of its files were written anew",
                 gone.history_events, gone.logged_events, gone.logged_exposures, gone.files
             ),
-            (Err(status), json) => {
-                if json {
-                    println!("{}", page::status_json(&status));
-                } else {
-                    eprint!("{}", page::status(&status));
-                }
-                return Ok(ExitCode::FAILURE);
-            }
+            (Err(status), json) => return Ok(page::refused(&status, json)),
         }
         Ok(ExitCode::SUCCESS)
     }
 
     async fn by_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
-        let channel = operator_channel(self.admin.as_deref().unwrap_or(ADMIN)).await?;
+        let channel = channel::to_operator(self.admin.as_deref().unwrap_or(channel::ADMIN)).await?;
         let asked = v1::ForgetUserRequest { user_id: self.user.clone() };
         Ok(AdminServiceClient::new(channel).forget_user(asked).await.map(tonic::Response::into_inner))
     }

@@ -4,6 +4,7 @@
 
 mod ask;
 mod bundle;
+mod channel;
 mod events;
 mod experiment;
 mod page;

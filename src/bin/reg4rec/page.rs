@@ -1,6 +1,7 @@
 //! Answers and refusals, as a page for people or as one JSON object.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use tonic::Status;
@@ -87,6 +88,16 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(page, "  {}: {}", wrong.field, wrong.description);
     }
     page
+}
+
+/// Tells the refusal, as one JSON object on standard output or as a page beside it, and fails.
+pub fn refused(status: &Status, json: bool) -> ExitCode {
+    if json {
+        println!("{}", status_json(status));
+    } else {
+        eprint!("{}", self::status(status));
+    }
+    ExitCode::FAILURE
 }
 
 /// `{"error": {"code", "message", "violations"}}`

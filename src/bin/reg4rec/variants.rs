@@ -1,28 +1,21 @@
 //! `reg4rec variants`: what a server serves, and how to change it, through its admin port.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use reg4rec::wire::client::AdminServiceClient;
 use reg4rec::wire::v1;
 
-use super::page;
-
-/// Where the admin port listens unless a server's settings say otherwise.
-pub const ADMIN: &str = "127.0.0.1:9100";
-/// How long the admin port may take to be reached.
-const REACHED: Duration = Duration::from_secs(10);
+use super::{channel, page};
 
 #[derive(Debug, Args)]
 pub struct Variants {
     /// The server's admin port
-    #[arg(long, global = true, value_name = "ADDR", default_value = ADMIN)]
+    #[arg(long, global = true, value_name = "ADDR", default_value = channel::ADMIN)]
     admin: String,
     /// Print one JSON object and nothing else
     #[arg(long, global = true)]
@@ -58,35 +51,19 @@ struct Told {
     pointed: Option<bool>,
 }
 
-/// A channel to the admin port of a server.
-pub async fn operator_channel(admin: &str) -> anyhow::Result<Channel> {
-    let url = if admin.contains("://") { admin.to_owned() } else { format!("http://{admin}") };
-    let endpoint = Endpoint::from_shared(url)
-        .with_context(|| format!("--admin {admin:?}: expected an address as {ADMIN}"))?
-        .connect_timeout(REACHED);
-    endpoint.connect().await.with_context(|| format!("cannot reach {admin}"))
-}
-
 impl Variants {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match (runtime.block_on(self.ask())?, self.json) {
             (Ok(told), true) => println!("{}", told.json(self.change.is_some())),
             (Ok(told), false) => print!("{}", told.page()),
-            (Err(status), json) => {
-                if json {
-                    println!("{}", page::status_json(&status));
-                } else {
-                    eprint!("{}", page::status(&status));
-                }
-                return Ok(ExitCode::FAILURE);
-            }
+            (Err(status), json) => return Ok(page::refused(&status, json)),
         }
         Ok(ExitCode::SUCCESS)
     }
 
     async fn ask(&self) -> anyhow::Result<Result<Told, Status>> {
-        Ok(self.change(AdminServiceClient::new(operator_channel(&self.admin).await?)).await)
+        Ok(self.change(AdminServiceClient::new(channel::to_operator(&self.admin).await?)).await)
     }
 
     async fn change(&self, mut server: AdminServiceClient<Channel>) -> Result<Told, Status> {

@@ -4,7 +4,6 @@ mod columns;
 mod cores;
 mod error;
 mod fingerprint;
-mod kind;
 mod read;
 mod split;
 mod summary;
@@ -18,7 +17,6 @@ use crate::domain::{EventKind, Item, ItemNumber};
 
 pub use self::cores::k_core;
 pub use self::error::DataError;
-pub use self::kind::{kind_name, kind_named};
 pub use self::split::{Part, Split};
 pub use self::summary::Summary;
 

@@ -20,7 +20,6 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::columns::{Chunk, Table};
-use super::kind::{kind_name, kind_named};
 use super::{DataError, Dataset, DatasetItem, INTERACTIONS_FILE, ITEMS_FILE, Interaction};
 use crate::domain::{EventKind, Item, ItemNumber};
 
@@ -183,8 +182,8 @@ fn interaction_rows(
         };
         let kind = match kinds[row].as_deref() {
             None => EventKind::default(),
-            Some(name) => kind_named(name).ok_or_else(|| {
-                let known = EventKind::ALL.map(kind_name).join(", ");
+            Some(name) => EventKind::named(name).ok_or_else(|| {
+                let known = EventKind::ALL.map(EventKind::name).join(", ");
                 chunk.wrong(row, "kind", format!("{name:?}, expected one of {known}"))
             })?,
         };

@@ -13,7 +13,6 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::kind::kind_name;
 use super::{DataError, Dataset, DatasetItem, INTERACTIONS_FILE, ITEMS_FILE, Interaction};
 use crate::domain::EventKind;
 
@@ -121,7 +120,7 @@ fn interaction_columns(dataset: &Dataset, user_ids: &Ids, item_ids: &Ids) -> Vec
         columns.push(("rating", Arc::new(events().map(|event| event.value).collect::<Float32Array>())));
     }
     if events().any(|event| event.kind != EventKind::default()) {
-        columns.push(("kind", strings(events().map(|event: &Interaction| Some(kind_name(event.kind))))));
+        columns.push(("kind", strings(events().map(|event: &Interaction| Some(event.kind.name())))));
     }
     if !user_ids.plain {
         let ids = events().map(|event| Some(dataset.user_ids[event.user as usize].as_str()));

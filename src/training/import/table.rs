@@ -8,7 +8,7 @@ use super::moment::{TimeUnit, moment};
 use super::source;
 use super::{CsvArgs, ImportError};
 use crate::domain::{EventKind, Item};
-use crate::training::dataset::{DatasetItem, kind_name, kind_named};
+use crate::training::dataset::DatasetItem;
 
 /// What a column can stand for; without a mapping it is looked for under this very name.
 const FIELDS: [&str; 11] =
@@ -45,10 +45,10 @@ fn pairs(flag: &'static str, given: &[String]) -> Result<BTreeMap<String, String
 /// The source's words for kinds, besides ours.
 fn kinds(given: &[String]) -> Result<BTreeMap<String, EventKind>, ImportError> {
     let mut kinds: BTreeMap<String, EventKind> =
-        EventKind::ALL.into_iter().map(|kind| (kind_name(kind).to_owned(), kind)).collect();
+        EventKind::ALL.into_iter().map(|kind| (kind.name().to_owned(), kind)).collect();
     for (word, name) in pairs("kinds", given)? {
-        let Some(kind) = kind_named(&name) else {
-            let known = EventKind::ALL.map(kind_name).join(", ");
+        let Some(kind) = EventKind::named(&name) else {
+            let known = EventKind::ALL.map(EventKind::name).join(", ");
             return Err(ImportError::Flag { flag: "kinds", value: name, problem: format!("expected one of {known}") });
         };
         kinds.insert(word, kind);
