@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use reg4rec::evaluation::RunRecord;
-use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, report};
+use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, posttrain, report};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,6 +25,8 @@ enum Command {
     Import(import::ImportArgs),
     /// From a data set to a verified bundle
     Fit(fit::FitArgs),
+    /// From a bundle to one whose paths were rewarded
+    PostTrain(posttrain::PostTrainArgs),
     /// Metrics of a bundle on a data set, with baselines beside it
     Evaluate(evaluate::EvaluateArgs),
     /// Train and evaluate a rival system: most popular, item-kNN, SASRec, TIGER
@@ -52,6 +54,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Import(args) => writeln!(out, "{}", import::run(&args)?)?,
         Command::Fit(args) => {
             let fit = fit::fit(&args, &mut fit::Narrator::new())?;
+            writeln!(out, "{}\n{} is published at {}", fit.evaluation, fit.manifest.label(), args.out.display())?;
+        }
+        Command::PostTrain(args) => {
+            let fit = posttrain::run(&args, &mut fit::Narrator::new())?;
             writeln!(out, "{}\n{} is published at {}", fit.evaluation, fit.manifest.label(), args.out.display())?;
         }
         Command::Evaluate(args) => {

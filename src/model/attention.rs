@@ -6,6 +6,8 @@ use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
 
+use super::probe::through;
+
 /// Sizes of an [`Attention`] layer.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionConfig {
@@ -60,8 +62,8 @@ impl<B: Backend> Attention<B> {
     /// - memory: `[batch * positions, d]`
     pub fn keys_values(&self, memory: Tensor<B, 2>, batch: usize) -> KeysValues<B> {
         KeysValues {
-            keys: self.split(self.key.forward(memory.clone()), batch),
-            values: self.split(self.value.forward(memory), batch),
+            keys: self.split(through(&self.key, memory.clone()), batch),
+            values: self.split(through(&self.value, memory), batch),
         }
     }
 
@@ -74,14 +76,14 @@ impl<B: Backend> Attention<B> {
     /// - output: `[batch * rows, d]`
     pub fn attend(&self, queries: Tensor<B, 2>, memory: &KeysValues<B>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 2> {
         let [batch, heads, positions, head_width] = memory.keys.dims();
-        let queries = self.split(self.query.forward(queries) / (head_width as f32).sqrt(), batch); // [batch, heads, rows, d/heads]
+        let queries = self.split(through(&self.query, queries) / (head_width as f32).sqrt(), batch); // [batch, heads, rows, d/heads]
         let rows = queries.dims()[2];
         let scores = queries.matmul(memory.keys.clone().swap_dims(2, 3)); // [batch, heads, rows, positions]
         let hidden = hidden.expand([batch, heads, rows, positions]);
         let weights = self.dropout.forward(softmax(scores.mask_fill(hidden, -1.0e9), 3));
         let read = weights.matmul(memory.values.clone()); // [batch, heads, rows, d/heads]
         let read = read.swap_dims(1, 2).reshape([batch * rows, heads * head_width]);
-        self.output.forward(read)
+        through(&self.output, read)
     }
 
     /// `[batch * rows, d]` to `[batch, heads, rows, d / heads]`.

@@ -8,6 +8,7 @@ use burn::tensor::{Bool, Tensor};
 
 use super::attention::{Attention, AttentionConfig, KeysValues};
 use super::config::NetworkConfig;
+use super::probe::through;
 
 /// Two linear layers with a ReLU between.
 #[derive(Module, Debug)]
@@ -31,8 +32,8 @@ impl<B: Backend> FeedForward<B> {
 
     /// `[rows, d]` to `[rows, d]`, the input added.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let inner = self.dropout.forward(relu(self.up.forward(self.norm.forward(x.clone()))));
-        x + self.dropout.forward(self.down.forward(inner))
+        let inner = self.dropout.forward(relu(through(&self.up, self.norm.forward(x.clone()))));
+        x + self.dropout.forward(through(&self.down, inner))
     }
 }
 

@@ -8,6 +8,7 @@ mod attention;
 mod block;
 mod config;
 mod network;
+mod probe;
 mod scorer;
 mod weights;
 
@@ -15,5 +16,6 @@ pub use attention::{Attention, AttentionConfig, KeysValues};
 pub use block::{DecoderBlock, EncoderBlock, FeedForward};
 pub use config::NetworkConfig;
 pub use network::{EncoderBatch, Network};
+pub use probe::{Heard, Listener};
 pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};
 pub use weights::{WeightsError, load_weights, save_weights};

@@ -8,6 +8,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 use super::attention::KeysValues;
 use super::block::{DecoderBlock, EncoderBlock};
 use super::config::NetworkConfig;
+use super::probe::through;
 use crate::domain::EventKind;
 
 /// REG4Rec's network. An item is one vector of width d, v_i = sum over r of Z_r,j_r(i) + e_i, read by the encoder's input
@@ -204,7 +205,7 @@ impl<B: Backend> Network<B> {
     /// - tokens: the chosen tokens' rows of the token table, `[paths, d]`
     /// - output: `[paths, d]`
     pub fn token_inputs(&self, tokens: Tensor<B, 2>, step: usize) -> Tensor<B, 2> {
-        self.token_input.forward(tokens * self.input_scale) + self.steps.weight.val().slice(step..step + 1)
+        through(&self.token_input, tokens * self.input_scale) + self.steps.weight.val().slice(step..step + 1)
     }
 
     /// Keys and values of the encoder states for each decoder block, `[requests * events, d]` each.
@@ -252,12 +253,12 @@ impl<B: Backend> Network<B> {
 
     /// g(d_t), one query for the tokens of all codebooks not used yet: decoder states `[rows, d]` to `[rows, d]`.
     pub fn refinements(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.refinement_head.forward(states)
+        through(&self.refinement_head, states)
     }
 
     /// Category logits: decoder states `[rows, d]` to `[rows, categories]`.
     pub fn category_logits(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.category_head.forward(states)
+        through(&self.category_head, states)
     }
 }
 

@@ -145,7 +145,7 @@ fn learn(
     narrator.stage("training", &format!("{}, {} epochs at most", args.system.name(), config.pretrain.epochs));
     let device = Default::default();
     let training = TrainingSet::new(prepared.sequences.iter().map(Vec::as_slice), config.network.max_history);
-    let held_out = prepared.held_out(&config.pretrain);
+    let held_out = prepared.held_out(config.pretrain.validation_users);
     let lesson = Lesson {
         network: &config.network,
         config: &config.pretrain,

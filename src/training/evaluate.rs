@@ -125,7 +125,7 @@ fn settings(bundle: &LoadedBundle, args: &EvaluateArgs) -> anyhow::Result<Decode
 }
 
 /// Item numbers mean the same in both only when the items are the same, in the same order.
-fn same_items(bundle: &LoadedBundle, dataset: &Dataset) -> anyhow::Result<()> {
+pub(super) fn same_items(bundle: &LoadedBundle, dataset: &Dataset) -> anyhow::Result<()> {
     let (ours, theirs) = (bundle.index.len(), dataset.items.len());
     ensure!(ours == theirs, "the bundle has {ours} items, the data set {theirs}: expected the same items");
     for (number, item) in dataset.items.iter().enumerate() {

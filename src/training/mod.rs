@@ -9,6 +9,8 @@ pub mod fit;
 pub mod generate;
 pub mod import;
 pub mod newcomers;
+pub mod posttrain;
+pub mod precision;
 pub mod preset;
 pub mod pretrain;
 pub mod record;

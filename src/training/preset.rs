@@ -2,9 +2,11 @@
 
 use anyhow::Context;
 use clap::ValueEnum;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::newcomers::Launch;
+use super::precision::LadqConfig;
 use super::pretrain::{Objective, PretrainConfig};
 use crate::domain::CodeShape;
 use crate::model::NetworkConfig;
@@ -93,6 +95,7 @@ impl Preset {
             category_weight: 0.2,
             path_steps: 2,
             path_candidates: 96,
+            ladq: LadqConfig::default(),
             validation_users: 5_000,
             patience: sizes.patience,
             seed,
@@ -108,15 +111,7 @@ impl FitConfig {
     /// # Errors
     /// A change without `=`, a path to no setting, a value that the setting cannot have.
     pub fn with(self, changes: &[String]) -> anyhow::Result<Self> {
-        let mut all = serde_json::to_value(&self)?;
-        for change in changes {
-            let (path, value) =
-                change.split_once('=').with_context(|| format!("--set {change}: expected PATH=VALUE"))?;
-            let pointer = format!("/{}", path.replace('.', "/"));
-            let place = all.pointer_mut(&pointer).with_context(|| format!("--set {change}: no setting {path}"))?;
-            *place = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        }
-        let config: Self = serde_json::from_value(all).with_context(|| format!("--set {}", changes.join(" ")))?;
+        let config: Self = changed(&self, changes)?;
         let wrong: Vec<String> = [config.pretrain.validate(), config.network.validate(), config.launch.validate()]
             .into_iter()
             .filter_map(Result::err)
@@ -126,6 +121,21 @@ impl FitConfig {
         anyhow::ensure!(wrong.is_empty(), "settings: {}", wrong.join("; "));
         Ok(config)
     }
+}
+
+/// `settings` with each `path=value` of `changes` in its place.
+///
+/// # Errors
+/// A change without `=`, a path to no setting, a value that the setting cannot have.
+pub(super) fn changed<S: Serialize + DeserializeOwned>(settings: &S, changes: &[String]) -> anyhow::Result<S> {
+    let mut all = serde_json::to_value(settings)?;
+    for change in changes {
+        let (path, value) = change.split_once('=').with_context(|| format!("--set {change}: expected PATH=VALUE"))?;
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let place = all.pointer_mut(&pointer).with_context(|| format!("--set {change}: no setting {path}"))?;
+        *place = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    }
+    serde_json::from_value(all).with_context(|| format!("--set {}", changes.join(" ")))
 }
 
 struct Sizes {

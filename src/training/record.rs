@@ -188,6 +188,7 @@ mod tests {
     #[test]
     fn a_bundles_manifest_tells_how_it_learnt() {
         let report = EpochReport {
+            ladq: None,
             epoch: 0,
             losses: Losses { scorer: 8.0, ..Losses::default() },
             validation: ValidationScores { recall_at_10: 0.25, ndcg_at_10: 0.125 },

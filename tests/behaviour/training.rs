@@ -86,6 +86,93 @@ fn a_killed_fit_resumes_to_the_same_bundle() {
 }
 
 #[test]
+fn a_killed_post_training_resumes_to_the_same_bundle() {
+    let shop = shop();
+    let home = tempfile::tempdir().unwrap();
+    let (whole, cut) = (home.path().join("whole"), home.path().join("cut"));
+    let arguments = |out: &Path| -> Vec<String> {
+        let few = [
+            "rounds=3",
+            "steps=4",
+            "contexts=16",
+            "adaptive=true",
+            "path_weight=1",
+            "ladq.reduced=0.6",
+            "ladq.period=3",
+        ];
+        let mut all =
+            ["post-train", "--bundle", text(&shop.bundle), "--data", text(&shop.data), "--out", text(out), "--resume"]
+                .map(str::to_owned)
+                .to_vec();
+        all.extend(few.into_iter().flat_map(|setting| ["--set".to_owned(), setting.to_owned()]));
+        all
+    };
+    fn words(arguments: &[String]) -> Vec<&str> {
+        arguments.iter().map(String::as_str).collect()
+    }
+    run(&words(&arguments(&whole)));
+
+    let again = arguments(&cut);
+    let mut child = trainer(&words(&again)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let state = home.path().join("cut.fit/posttrain/checkpoint/state.json");
+    let began = Instant::now();
+    while !state.exists() && child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(300), "no checkpoint");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(state.exists() && !cut.exists(), "the run ended before it could be killed");
+    let resumed = run(&words(&again));
+    let told = String::from_utf8_lossy(&resumed.stderr).into_owned();
+    assert!(told.contains("round  3:") && !told.contains("round  1:"), "the run began again: {told}");
+
+    let trajectory = |bundle: &Path| {
+        let trained = manifest(bundle)["training"]["post_train"].clone();
+        let rounds = trained["rounds"].as_array().unwrap().clone();
+        let of_round = |round: &Value| {
+            ["reward", "rewards", "weights", "kl", "entropy", "model", "ladq"].map(|name| round[name].clone())
+        };
+        (manifest(bundle)["files"].clone(), rounds.iter().map(of_round).collect::<Vec<_>>())
+    };
+    assert_eq!(trajectory(&whole), trajectory(&cut));
+    let made = manifest(&whole);
+    let parent = manifest(&shop.bundle);
+    assert_eq!(made["parent"], format!("{}/{}", parent["name"].as_str().unwrap(), parent["version"].as_str().unwrap()));
+    let ladq = &made["training"]["post_train"]["rounds"][3]["ladq"]["report"];
+    let share = ladq["reduced_layer_steps"].as_f64().unwrap() / ladq["layer_steps"].as_f64().unwrap();
+    assert!(share >= 0.5, "{share} of the layers' steps in reduced precision: {ladq}");
+    assert_eq!(ladq["emulated"], true);
+}
+
+#[test]
+fn post_training_refuses_what_cannot_be_by_name() {
+    let shop = shop();
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("out");
+    let refused = |setting: &str| {
+        let arguments = [
+            "post-train",
+            "--bundle",
+            text(&shop.bundle),
+            "--data",
+            text(&shop.data),
+            "--out",
+            text(&out),
+            "--set",
+            setting,
+        ];
+        let output = trainer(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{setting}");
+        assert!(!out.exists());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(refused("group=1").contains("group: 1: expected at least 2"));
+    assert!(refused("rewards.pth=1").contains("no setting rewards.pth"));
+    assert!(refused("ladq.reduced=2").contains("ladq.reduced: 2: expected 0 to 1"));
+}
+
+#[test]
 fn evaluation_prints_one_json_object_with_baselines() {
     let shop = shop();
     let found = run(&["evaluate", "--bundle", text(&shop.bundle), "--data", text(&shop.data), "--json"]);

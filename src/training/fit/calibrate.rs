@@ -44,7 +44,7 @@ pub struct Calibration {
 
 /// Tries the exact scorer and, unless the bundle is to answer with that, the beam without CORP and with CORP at several
 /// thresholds. CORP stays on at the threshold with the best NDCG@10 unless leaving it off is better.
-pub(super) fn calibrate<B: Backend>(
+pub(in crate::training) fn calibrate<B: Backend>(
     network: &mut NetworkScorer<B>,
     index: &Index,
     held_out: &[Trial],
@@ -77,7 +77,11 @@ pub(super) fn calibrate<B: Backend>(
 }
 
 /// Metrics with seen items left out, the only ones that the choice goes by.
-fn filtered<B: Backend>(search: &mut Search<'_, B>, trials: &[Trial], items: usize) -> Result<Metrics, RankError> {
+pub(in crate::training) fn filtered<B: Backend>(
+    search: &mut Search<'_, B>,
+    trials: &[Trial],
+    items: usize,
+) -> Result<Metrics, RankError> {
     let mut tally = Tally::default();
     for batch in trials.chunks(BATCH) {
         let questions: Vec<Question<'_>> = batch

@@ -25,8 +25,10 @@ use crate::artifact::{Manifest, check_target, verify};
 use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
 use crate::model::{NetworkScorer, load_weights, save_weights};
 
+pub(in crate::training) use calibrate::{Calibration, calibrate, filtered};
 pub use prepare::Prepared;
 pub use progress::Narrator;
+pub(in crate::training) use publish::golden;
 pub(crate) use tokens::{columns_of_the_past, source as item_source};
 
 /// `fit`: from a data set to a bundle.
@@ -113,7 +115,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     narrator.stage("pre-training", &format!("{} epochs at most", config.pretrain.epochs));
     let device = Default::default();
     let training = TrainingSet::new(prepared.sequences.iter().map(Vec::as_slice), config.network.max_history);
-    let held_out = prepared.held_out(&config.pretrain);
+    let held_out = prepared.held_out(config.pretrain.validation_users);
     let past = tokens::columns_of_the_past(&table);
     let lesson = Lesson {
         network: &config.network,
@@ -151,7 +153,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     pretrained.weights = save_weights(&network)?;
     let mut network = NetworkScorer::new(network, config.network.clone(), index.codes(), device)?;
     narrator.stage("calibration", "on validation users");
-    let calibration = calibrate::calibrate(&mut network, &index, &held_out, args.engine)
+    let calibration = calibrate(&mut network, &index, &held_out, args.engine)
         .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;
     narrator.say(&calibration.to_string());
 
@@ -221,7 +223,7 @@ pub(crate) struct WorkDirectory {
 
 impl WorkDirectory {
     /// Opens the directory beside `out`. Without `resume`, or when it belongs to another run, it is emptied.
-    fn open(out: &Path, run: &serde_json::Value, resume: bool) -> anyhow::Result<Self> {
+    pub(crate) fn open(out: &Path, run: &serde_json::Value, resume: bool) -> anyhow::Result<Self> {
         let mut name = out.file_name().with_context(|| format!("--out {}: no directory", out.display()))?.to_owned();
         name.push(".fit");
         Self::at(out.with_file_name(name), run, resume)
@@ -245,7 +247,7 @@ impl WorkDirectory {
         &self.path
     }
 
-    fn remove(self) -> anyhow::Result<()> {
+    pub(crate) fn remove(self) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
     }
 }

@@ -9,7 +9,7 @@ use crate::tokenizer::{FeatureTable, Fitted};
 use crate::training::classes::Classes;
 use crate::training::dataset::{Dataset, Part, Split};
 use crate::training::preset::FitConfig;
-use crate::training::pretrain::{HeldOut, PretrainConfig};
+use crate::training::pretrain::HeldOut;
 
 /// A data set's training part, counted and sorted.
 #[derive(Debug)]
@@ -85,10 +85,10 @@ impl<'a> Prepared<'a> {
         Ok(Index::build(items, codes, self.classes.names.clone(), "fit".to_owned())?)
     }
 
-    /// The validation trials, evenly thinned to the configured number.
-    pub fn held_out(&self, config: &PretrainConfig) -> Vec<HeldOut> {
+    /// The validation trials, evenly thinned to `users` at most.
+    pub fn held_out(&self, users: usize) -> Vec<HeldOut> {
         let trials = self.split.trials(Part::Valid);
-        let every = trials.len().div_ceil(config.validation_users).max(1);
+        let every = trials.len().div_ceil(users.max(1)).max(1);
         trials.into_iter().step_by(every).collect()
     }
 }

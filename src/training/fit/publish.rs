@@ -82,7 +82,7 @@ pub(super) fn publish<B: Backend>(
 }
 
 /// Some validation users' requests with the answers that this network gives now.
-fn golden<B: Backend>(
+pub(in crate::training) fn golden<B: Backend>(
     network: &mut NetworkScorer<B>,
     index: &Index,
     held_out: &[Trial],

@@ -7,6 +7,7 @@ use burn::module::AutodiffModule;
 use burn::optim::Optimizer;
 use burn::record::{BinFileRecorder, FullPrecisionSettings, Recorder};
 use burn::tensor::backend::AutodiffBackend;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,12 +15,12 @@ use super::learner::EpochReport;
 
 /// A run's state beside its weights and its optimizer's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct Checkpoint<R = EpochReport> {
     /// What the run was started with, as JSON text: data fingerprint, sizes, settings. As text, because a number that is
     /// read back may differ in its last bit.
     pub run: String,
-    /// Epochs done, with their losses and scores.
-    pub reports: Vec<EpochReport>,
+    /// Epochs done (rounds, of post-training), with their losses and scores.
+    pub reports: Vec<R>,
     /// The epoch, counted from zero, with the best validation NDCG@10.
     pub best_epoch: usize,
 }
@@ -53,7 +54,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
     move |source| CheckpointError::Io { path: path.to_owned(), source }
 }
 
-impl Checkpoint {
+impl<R: Serialize + DeserializeOwned> Checkpoint<R> {
     /// Writes the checkpoint beside the one before it, then takes its place.
     pub fn save<B, M, O>(
         &self,

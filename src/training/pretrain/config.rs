@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Violation;
+use crate::training::precision::LadqConfig;
 
 /// What the network learns to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct PretrainConfig {
     pub path_steps: usize,
     /// Candidates that a step's softmax compares at most; more are sampled, and the sampling is corrected for.
     pub path_candidates: usize,
+    /// Layer-adaptive precision.
+    #[serde(default)]
+    pub ladq: LadqConfig,
     /// Users that validation ranks for, at most.
     pub validation_users: usize,
     /// Epochs without a better validation NDCG@10 after which training stops.
@@ -94,6 +98,7 @@ impl PretrainConfig {
                 wrong.push(Violation::new(field, format!("{value}: expected at least 0")));
             }
         }
+        wrong.extend(self.ladq.validate().err().into_iter().flatten());
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 

@@ -79,6 +79,14 @@ pub(super) fn softmax_gradients(
     (loss, rows.into_iter().filter_map(|(_, kept)| kept).flatten().collect())
 }
 
+/// Softmax of each row of scores over `items` items, in its place.
+pub(in crate::training) fn softmax_rows(scores: &mut [f32], items: usize) {
+    let arch = pulp::Arch::new();
+    scores.par_chunks_mut(items.max(1)).for_each(|row| {
+        arch.dispatch(|| softmax_in_place(row));
+    });
+}
+
 /// Independent sums that one vector register may hold, so that the loop vectorises with a fixed order of additions.
 const LANES: usize = 16;
 

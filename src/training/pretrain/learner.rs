@@ -1,10 +1,11 @@
 //! The loop: epochs of steps, validation after each, a checkpoint, the best weights at the end.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::grad_clipping::GradientClippingConfig;
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, ParamId};
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -25,7 +26,8 @@ use super::validation::{HeldOut, ValidationScores, validate, validate_fixed_orde
 use crate::catalog::Index;
 use crate::domain::HistoryEntry;
 use crate::evaluation::{EvaluationError, Prefixes};
-use crate::model::{Network, NetworkConfig, WeightsError, encoder_batch, save_weights};
+use crate::model::{Listener, Network, NetworkConfig, WeightsError, encoder_batch, save_weights};
+use crate::training::precision::{Ladq, LadqState, Traces, finite, traces};
 
 /// Mean losses of an epoch, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct EpochReport {
     pub seconds: f64,
     /// Training sequences worked through in a second.
     pub sequences_per_second: f64,
+    /// What layer-adaptive precision knows after it; none when it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ladq: Option<LadqState>,
 }
 
 /// What pre-training is given.
@@ -141,6 +146,9 @@ pub enum PretrainError {
     /// Checkpoints.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The log of steps.
+    #[error("writing the log of steps: {0}")]
+    Log(std::io::Error),
     /// Weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -170,12 +178,14 @@ pub fn pretrain<B: AutodiffBackend>(
     let mut state = Checkpoint { run: lesson.run.to_string(), reports: Vec::new(), best_epoch: 0 };
     let mut best = Vec::new();
     if lesson.resume
-        && let Some((found, weights, path)) = Checkpoint::find(lesson.directory)?
+        && let Some((found, weights, path)) = Checkpoint::<EpochReport>::find(lesson.directory)?
         && found.run == state.run
     {
-        (network, optimizer) = Checkpoint::load::<B, _, _>(&path, network, optimizer, device)?;
+        (network, optimizer) = Checkpoint::<EpochReport>::load::<B, _, _>(&path, network, optimizer, device)?;
         (state, best) = (found, weights);
     }
+    let ladq = state.reports.last().and_then(|report| report.ladq.clone());
+    let mut ladq = Ladq::new(config.ladq, ladq, &network);
     let tower = ItemTower::<B>::new(lesson.network, lesson.index.codes(), lesson.features, lesson.kernels, device);
     let prefixes = (config.objective == Objective::FixedOrder).then(|| Prefixes::of(lesson.index.codes()));
     let steps_per_epoch = training.batches(config.positions, config.seed, 0).len();
@@ -190,12 +200,20 @@ pub fn pretrain<B: AutodiffBackend>(
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (started, mut sums, mut done) = (Instant::now(), Losses::default(), 0);
         for (step, batch) in batches.iter().enumerate() {
-            let (losses, gradients) = learn(&network, &tower, prefixes.as_ref(), lesson, batch, &mut random, device)?;
+            let at = epoch * steps_per_epoch + step;
+            let reduced = ladq.applied(&network);
+            let listener = ladq.samples(at).then(Listener::<B>::start);
+            let learnt = learn(&reduced, &tower, prefixes.as_ref(), lesson, batch, listener, &mut random, device)?;
+            let Learnt { losses, gradients, traces } = learnt;
             let total = losses.scorer + losses.begin + losses.steps + losses.category;
             if !total.is_finite() {
                 return Err(PretrainError::Diverged { epoch, step, loss: total });
             }
-            let rate = config.rate(epoch * steps_per_epoch + step, config.epochs * steps_per_epoch);
+            if let Some(traces) = traces {
+                ladq.sample(&network, &traces, at);
+            }
+            ladq.watch(total);
+            let rate = config.rate(at, config.epochs * steps_per_epoch);
             network = optimizer.step(rate, network, gradients);
             sums.add(losses);
             done += batch.windows.len();
@@ -204,6 +222,10 @@ pub fn pretrain<B: AutodiffBackend>(
         }
         let seconds = started.elapsed().as_secs_f64();
         let plain = network.valid();
+        // The last step's loss was of the weights before it.
+        if !finite(&plain) {
+            return Err(PretrainError::Diverged { epoch, step: batches.len(), loss: f32::NAN });
+        }
         let plain = match tower.features() {
             Some(features) => plain.folded(features),
             None => plain,
@@ -230,6 +252,7 @@ pub fn pretrain<B: AutodiffBackend>(
             validation,
             seconds,
             sequences_per_second: done as f64 / seconds.max(1.0e-9),
+            ladq: ladq.state(),
         });
         state.save::<B, _, _>(lesson.directory, &network, &optimizer, &best)?;
         progress(Progress::Done(&state.reports[epoch]));
@@ -237,17 +260,27 @@ pub fn pretrain<B: AutodiffBackend>(
     Ok(Pretrained { weights: best, reports: state.reports, best_epoch: state.best_epoch })
 }
 
-/// One pass over one batch and back: the losses and the gradients of all parameters. With `prefixes`, the objective is the
-/// fixed order's.
+/// What one pass and back came to.
+struct Learnt {
+    losses: Losses,
+    /// Of all parameters.
+    gradients: GradientsParams,
+    /// K-FAC traces of the linear layers, where they were listened to.
+    traces: Option<HashMap<ParamId, Traces>>,
+}
+
+/// One pass over one batch and back. With `prefixes`, the objective is the fixed order's.
+#[allow(clippy::too_many_arguments)]
 fn learn<B: AutodiffBackend>(
     network: &Network<B>,
     tower: &ItemTower<'_, B>,
     prefixes: Option<&Prefixes<'_>>,
     lesson: Lesson<'_>,
     batch: &Batch,
+    listener: Option<Listener<B>>,
     random: &mut ChaCha8Rng,
     device: &B::Device,
-) -> Result<(Losses, GradientsParams), PretrainError> {
+) -> Result<Learnt, PretrainError> {
     let config = lesson.config;
     let windows: Vec<&[HistoryEntry]> = batch.windows.iter().map(|&at| lesson.training.window(at)).collect();
     let (rows, length) = (windows.len(), batch.length);
@@ -266,6 +299,7 @@ fn learn<B: AutodiffBackend>(
         let loss = fixed_order_loss(network, states, rows, &places.targets, &targets, prefixes);
         let losses = Losses { scorer: loss.clone().inner().into_scalar_f32(), ..Losses::default() };
         let mut found = loss.backward();
+        let traces = listener.map(|listener| traces(&listener.stop(), &found));
         let by_events = events.grad_remove(&mut found);
         let mut gradients = GradientsParams::from_grads(found, network);
         if let Some(by_events) = by_events {
@@ -273,7 +307,7 @@ fn learn<B: AutodiffBackend>(
             let by_vectors = by_vectors.select_assign(0, encoded.items.inner(), by_events, IndexingUpdateOp::Add);
             tower.hand_on(network, &items, by_vectors, &mut gradients)?;
         }
-        return Ok((losses, gradients));
+        return Ok(Learnt { losses, gradients, traces });
     }
     let queries = states.clone().select(0, ints(&places.targets, device)); // [targets, d]
     // With path loss off, no row's probabilities are wanted.
@@ -312,13 +346,14 @@ fn learn<B: AutodiffBackend>(
     }
 
     let mut found = surrogate.backward();
+    let traces = listener.map(|listener| traces(&listener.stop(), &found));
     let by_events = events.grad_remove(&mut found);
     let mut gradients = GradientsParams::from_grads(found, network);
     if let (Some(by_items), Some(by_events)) = (scorer.by_items, by_events) {
         let by_vectors = by_items.select_assign(0, encoded.items.inner(), by_events, IndexingUpdateOp::Add);
         tower.hand_on(network, &items, by_vectors, &mut gradients)?;
     }
-    Ok((losses, gradients))
+    Ok(Learnt { losses, gradients, traces })
 }
 
 /// The items that a step shows as newcomers.
@@ -330,7 +365,7 @@ fn newcomers(items: usize, share: f32, random: &mut ChaCha8Rng) -> Vec<u32> {
 }
 
 /// The numbers of a tensor, row after row.
-pub(super) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, PretrainError> {
+pub(in crate::training) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, PretrainError> {
     let data = tensor.into_data().convert::<f32>();
     data.into_vec::<f32>().map_err(|error| PretrainError::Device(format!("{error:?}")))
 }

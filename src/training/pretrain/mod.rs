@@ -17,6 +17,8 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{Objective, PretrainConfig};
 pub use item_tower::{ItemFeatures, ItemTower, ItemVectors};
 pub use kernels::Kernels;
+pub(in crate::training) use kernels::softmax_rows;
+pub(in crate::training) use learner::read;
 pub use learner::{EpochReport, Lesson, Losses, PretrainError, Pretrained, Progress, pretrain};
 pub use path_loss::{Candidates, PathContext, PathLoss, PathTargets, path_loss};
 pub use validation::{HeldOut, ValidationScores, validate};
