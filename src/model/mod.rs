@@ -7,6 +7,7 @@
 mod attention;
 mod block;
 mod config;
+mod cpu;
 mod network;
 mod scorer;
 mod weights;
@@ -14,6 +15,7 @@ mod weights;
 pub use attention::{Attention, AttentionConfig, KeysValues};
 pub use block::{DecoderBlock, EncoderBlock, FeedForward};
 pub use config::NetworkConfig;
+pub use cpu::CpuScorer;
 pub use network::{EncoderBatch, Network};
 pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};
 pub use weights::{WeightsError, load_weights, save_weights};
