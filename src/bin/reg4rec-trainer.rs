@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use reg4rec::evaluation::RunRecord;
-use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, posttrain, report};
+use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, posttrain, reflect, report};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,6 +33,8 @@ enum Command {
     Baseline(baseline::BaselineArgs),
     /// Hold items out of training, add them by their features alone, and rank for who took them
     ColdStart(cold_start::ColdStartArgs),
+    /// What searching paths brings over scoring items, by engine, order, beam and CORP's threshold
+    Reflect(reflect::ReflectArgs),
     /// Run records as a page of tables and charts
     Report(report::ReportArgs),
 }
@@ -59,6 +61,11 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::PostTrain(args) => {
             let fit = posttrain::run(&args, &mut fit::Narrator::new())?;
             writeln!(out, "{}\n{} is published at {}", fit.evaluation, fit.manifest.label(), args.out.display())?;
+        }
+        Command::Reflect(args) => {
+            let found = reflect::run(&args, &mut fit::Narrator::new())?;
+            let json = if args.json { Some(serde_json::to_string(&found)?) } else { None };
+            writeln!(out, "{}", json.unwrap_or_else(|| found.to_string()))?;
         }
         Command::Evaluate(args) => {
             let mut narrator = if args.json { fit::Narrator::silent() } else { fit::Narrator::new() };

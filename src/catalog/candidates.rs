@@ -54,6 +54,20 @@ impl Candidates {
         self.words.iter().enumerate().flat_map(|(at, &word)| Ones(word).map(move |bit| (at * BITS) as u32 + bit))
     }
 
+    /// The items, lowest number first, put behind what `list` holds.
+    pub fn list_into(&self, list: &mut Vec<ItemNumber>) {
+        list.reserve(self.len);
+        for (at, &word) in self.words.iter().enumerate() {
+            let first = (at * BITS) as ItemNumber;
+            if word == u64::MAX {
+                // As a rule nearly all items are eligible.
+                list.extend(first..first + BITS as ItemNumber);
+            } else {
+                list.extend(Ones(word).map(|bit| first + bit));
+            }
+        }
+    }
+
     /// Adds numbers; those past the last word are ignored.
     pub(super) fn insert_all(&mut self, numbers: impl IntoIterator<Item = ItemNumber>) {
         let words = Arc::make_mut(&mut self.words);
@@ -108,6 +122,14 @@ impl Iterator for Ones {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_the_set_is_what_it_iterates_over() {
+        let set = Candidates::of(300, (0..300).filter(|n| *n < 128 || n % 3 == 0));
+        let mut list = vec![7];
+        set.list_into(&mut list);
+        assert_eq!(list[1..], set.iter().collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_set_holds_each_number_once_in_order() {

@@ -124,8 +124,8 @@ impl Coverage {
     /// What is answered so far.
     pub(super) fn of(answers: &Answers, expansion: Expansion) -> Self {
         match expansion {
-            Expansion::Crss => Coverage::Sum(answers.len()),
             Expansion::Flat => Coverage::Distinct(answers.items().collect()),
+            Expansion::Crss | Expansion::Fixed | Expansion::Random => Coverage::Sum(answers.len()),
         }
     }
 

@@ -1,9 +1,7 @@
 //! What is added to the scorer's scores before the search begins: how a caller steers it.
 
-use crate::catalog::Candidates;
+use crate::catalog::{Candidates, Index};
 use crate::domain::{CodeTable, ItemNumber, Token};
-
-use super::scoring::ItemQuery;
 
 /// Nats added to scores. Sets move all their items alike; a token moves every item that holds it, which is how an item
 /// draws its likes: by the tokens that they share. Adding keeps every item possible, and what is added to all items
@@ -30,20 +28,13 @@ impl Bias {
         self.of_sets(item) + tokens
     }
 
-    /// Adds the tokens' part to the query, and so to the score of every item.
-    pub(super) fn add_to_query(&self, query: &mut ItemQuery, codes: &CodeTable) {
+    /// Adds to the scores of all items, `[items]`.
+    pub(super) fn add_to(&self, index: &Index, scores: &mut [f32]) {
+        for (set, nats) in &self.sets {
+            set.iter().for_each(|number| scores[number as usize] += nats);
+        }
         for &(token, nats) in &self.tokens {
-            query.token_scores[codes.shape().flat(token)] += nats;
-        }
-    }
-
-    /// Adds the sets' part to the scores of `numbers`.
-    pub(super) fn add_to_scores(&self, numbers: &[ItemNumber], scores: &mut [f32]) {
-        if self.sets.is_empty() {
-            return;
-        }
-        for (&number, score) in numbers.iter().zip(scores) {
-            *score += self.of_sets(number);
+            index.postings(token).iter().for_each(|&number| scores[number as usize] += nats);
         }
     }
 

@@ -4,46 +4,56 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::catalog::Index;
+use crate::domain::ItemNumber;
 
 use super::answers::Standing;
 use super::job::{DecodeJob, Outcome, Ranked};
-use super::scoring::{ItemQuery, Residuals};
-use super::sums::{Scored, Softmax, score_items};
+use super::scratch::Scratch;
+use super::sums::Softmax;
 
-/// Ranks every candidate of the job by s(i), to which the tokens' part of its bias has been added with the query; the
-/// scores are ln softmax of s over the candidates. Answers the best min(k, candidates) items in the order of
+/// Ranks every candidate of the job by s(i); the scores are ln softmax of s over the candidates. `scores` holds s of every
+/// item of the index, the job's bias not yet in it. Answers the best min(k, candidates) items in the order of
 /// [`Outcome::items`].
-///
-/// # Shapes
-/// `query.token_scores` `[M, D]`, `query.residual` `[width]`, `residuals` `[items, width]`, of the index's M, D, items.
-///
-/// # Panics
-/// When the shapes are others, or the candidates are another index's; [`decode`](super::decode) checks them.
-pub fn exact(query: &ItemQuery, residuals: Residuals<'_>, index: &Index, job: &DecodeJob<'_>) -> Outcome {
-    let (root, k) = (job.root, job.k);
-    let mut items = Scored { numbers: root.iter().collect(), scores: Vec::new() };
-    let non_finite = score_items(query, residuals, index.codes(), &items.numbers, &mut items.scores);
-    if let Some(bias) = job.bias {
-        bias.add_to_scores(&items.numbers, &mut items.scores);
-    }
-    let softmax = Softmax::over(&items.scores, &mut Vec::new());
+pub(super) fn exact(scores: &mut [f32], index: &Index, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Outcome {
+    let non_finite = scratch.open(scores, index, job);
+    let (numbers, scores) = (&scratch.root.numbers, &scratch.root.scores);
+    let softmax = Softmax::over(scores, &mut scratch.weights);
+    let ranked = best(job.k, numbers, scores, index, &softmax).into_iter();
+    let items = ranked.map(|at| Ranked { item: at.item, score: at.score, path: None }).collect();
+    Outcome { items, short: job.root.len() < job.k, non_finite, ..Outcome::default() }
+}
 
+/// The best k of `numbers` by ln P, best first.
+pub(super) fn best(
+    k: usize,
+    numbers: &[ItemNumber],
+    scores: &[f32],
+    index: &Index,
+    softmax: &Softmax,
+) -> Vec<Standing> {
     // The best k so far, the worst of them on top.
-    let wanted = k.min(items.numbers.len());
+    let wanted = k.min(numbers.len());
     let mut best: BinaryHeap<Reverse<Standing>> = BinaryHeap::with_capacity(wanted + 1);
-    for (&item, &score) in items.numbers.iter().zip(&items.scores) {
-        let score = softmax.log_share(score);
-        let full = best.len() == wanted;
+    let mut least = f32::MIN;
+    for (&item, &score) in numbers.iter().zip(scores) {
         // Nearly every item ends here, before its prior is fetched.
-        if full && best.peek().is_none_or(|worst| (score as f32) < worst.0.score) {
+        if score < least {
             continue;
         }
-        best.push(Reverse(Standing::new(index, item, score)));
-        if full {
+        best.push(Reverse(Standing::new(index, item, softmax.log_share(score))));
+        if best.len() > wanted {
             best.pop();
         }
+        if let Some(worst) = best.peek().filter(|_| best.len() == wanted) {
+            least = beaten(f64::from(worst.0.score), softmax);
+        }
     }
-    let ranked = best.into_sorted_vec().into_iter();
-    let items = ranked.map(|Reverse(at)| Ranked { item: at.item, score: at.score, path: None }).collect();
-    Outcome { items, short: root.len() < k, non_finite, ..Outcome::default() }
+    best.into_sorted_vec().into_iter().map(|Reverse(standing)| standing).collect()
+}
+
+/// A score that is surely below the k-th best, whose ln P is `log_p`: ties of the rounded ln P must still be compared.
+fn beaten(log_p: f64, softmax: &Softmax) -> f32 {
+    let best = f64::from(softmax.best);
+    let slack = 1e-6 + 1e-5 * (log_p.abs() + softmax.log_sum.abs() + best.abs());
+    (log_p + softmax.log_sum + best - slack) as f32
 }

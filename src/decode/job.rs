@@ -45,6 +45,8 @@ pub struct Outcome {
     pub short: bool,
     /// Paths that CORP ended.
     pub pruned: u32,
+    /// The items that those paths held; only when asked to explain.
+    pub pruned_items: Vec<ItemNumber>,
     /// Calls of the decoder that this request took part in.
     pub passes: u32,
     /// Scores that were not finite numbers, and were read as the worst. More than none: the network is broken.

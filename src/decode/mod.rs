@@ -11,22 +11,28 @@
 mod answers;
 mod bias;
 mod corp;
+mod dot;
 mod exact;
 mod expand;
+mod exponential;
 mod job;
 mod run;
 mod scoring;
+mod scratch;
 mod search;
 mod settings;
 mod sums;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod watch;
 
 pub use bias::Bias;
 pub use corp::divergence;
-pub use exact::exact;
+pub(crate) use dot::Dot;
+pub(crate) use exponential::exp;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
-pub use run::decode;
-pub use scoring::{Advance, ItemQuery, PathModel, PathState, Residuals};
+pub use run::{Decoder, decode};
+pub use scoring::{Advance, PathModel, PathState, TokenVectors};
 pub use settings::{DecodeSettings, Engine, Expansion};
+pub use watch::Part;

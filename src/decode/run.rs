@@ -1,5 +1,7 @@
 //! A batch of requests through the search, in fixed steps.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::catalog::Index;
@@ -7,111 +9,185 @@ use crate::domain::History;
 
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
-use super::scoring::{Advance, ItemQuery, PathModel, PathState, Residuals};
-use super::search::{Scratch, Search};
+use super::scoring::{Advance, PathModel, PathState, TokenVectors};
+use super::scratch::Scratch;
+use super::search::Search;
 use super::settings::Engine;
+use super::watch::{Part, Watch};
 
-/// Answers every job of a batch: one `encode`, then one `advance` a step for all jobs whose search goes on. A job's
-/// outcome does not depend on its batch-mates beyond what the network's rounding does.
-///
-/// Before the batch and between steps `wanted(i)` is asked of every job that is not answered yet; a job that is not
-/// wanted any more is dropped, and its outcome is `None`. Jobs that want no items or have no candidates are answered
-/// without the network.
+/// Most scores that are held at once: 64 MiB. A batch that has more is scored a part at a time.
+const MOST_SCORES: usize = 1 << 24;
+
+/// Answers every job of a batch as [`Decoder::decode`] does, with memory of its own.
 ///
 /// # Errors
-/// What the network says; a network whose shape is not the index's; a job without history, or with another index's
-/// candidates. The whole batch fails.
+/// As [`Decoder::decode`].
 pub fn decode<M: PathModel>(
     model: &mut M,
     index: &Index,
     jobs: &[DecodeJob<'_>],
     wanted: &dyn Fn(usize) -> bool,
 ) -> Result<Vec<Option<Outcome>>, DecodeError<M::Error>> {
-    check_model(model, index)?;
-    let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
-    let mut encoded = Vec::with_capacity(jobs.len());
-    for (at, job) in jobs.iter().enumerate().filter(|(at, _)| wanted(*at)) {
-        DecodeError::unless_equal("the catalogue of the candidates", job.root.catalogue_len(), index.len())?;
-        if job.k == 0 || job.root.is_empty() {
-            outcomes[at] = Some(Outcome { short: job.root.len() < job.k, ..Outcome::default() });
-        } else if job.history.is_empty() {
-            return Err(DecodeError::EmptyHistory(at));
-        } else {
-            encoded.push(at);
-        }
-    }
-    if encoded.is_empty() {
-        return Ok(outcomes);
+    Decoder::default().decode(model, index, jobs, wanted)
+}
+
+/// What batches need for a while, kept from one to the next.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    scratches: Vec<Scratch>,
+    /// s(i) of the requests that are worked at, `[requests, items]`.
+    scores: Vec<f32>,
+    watch: Watch,
+}
+
+/// A request that was encoded.
+struct Encoded<'a> {
+    /// Its place among the jobs.
+    at: usize,
+    /// None: it is ranked by the scorer alone.
+    search: Option<Search<'a>>,
+    outcome: Option<Outcome>,
+}
+
+impl Decoder {
+    /// A decoder that tells `watch` what it turns to.
+    pub fn watched(watch: fn(Part)) -> Self {
+        Self { watch: Watch::by(watch), ..Self::default() }
     }
 
-    let queries = encode(model, index, jobs, &encoded)?;
-    let mut searches = Vec::with_capacity(encoded.len());
-    for (request, (&at, mut query)) in encoded.iter().zip(queries).enumerate() {
-        let job = &jobs[at];
-        if let Some(bias) = job.bias {
-            bias.add_to_query(&mut query, index.codes());
+    /// Answers every job of a batch: one `encode`, then one `advance` a step for all jobs whose search goes on. A job's
+    /// outcome does not depend on its batch-mates beyond what the network's rounding does.
+    ///
+    /// Before the batch and between steps `wanted(i)` is asked of every job that is not answered yet; a job that is not
+    /// wanted any more is dropped, and its outcome is `None`. Jobs that want no items or have no candidates are answered
+    /// without the network.
+    ///
+    /// # Errors
+    /// What the network says; a network whose shape is not the index's; a job without history, or with another index's
+    /// candidates. The whole batch fails.
+    pub fn decode<M: PathModel>(
+        &mut self,
+        model: &mut M,
+        index: &Index,
+        jobs: &[DecodeJob<'_>],
+        wanted: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<Option<Outcome>>, DecodeError<M::Error>> {
+        check_model(model, index)?;
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
+        let mut encoded = Vec::with_capacity(jobs.len());
+        for (at, job) in jobs.iter().enumerate().filter(|(at, _)| wanted(*at)) {
+            DecodeError::unless_equal("the catalogue of the candidates", job.root.catalogue_len(), index.len())?;
+            if job.k == 0 || job.root.is_empty() {
+                outcomes[at] = Some(Outcome { short: job.root.len() < job.k, ..Outcome::default() });
+            } else if job.history.is_empty() {
+                return Err(DecodeError::EmptyHistory(at));
+            } else {
+                let search = (job.settings.engine != Engine::Exact).then(|| Search::new(job, index, encoded.len()));
+                encoded.push(Encoded { at, search, outcome: None });
+            }
         }
-        match job.settings.engine {
-            Engine::Exact => outcomes[at] = Some(exact(&query, model.residuals(), index, job)),
-            Engine::Beam => searches.push((at, Search::new(job, index, request, query))),
-        }
-    }
-
-    let mut before: Vec<PathState> = Vec::new();
-    let mut scratches = vec![Scratch::default()];
-    loop {
-        searches.retain(|(at, _)| wanted(*at));
-        let rows: Vec<Advance> = searches.iter().flat_map(|(_, search)| search.rows()).collect();
-        if rows.is_empty() {
+        if encoded.is_empty() {
             return Ok(outcomes);
         }
-        let mut states = advance(model, index, &rows)?;
-        step(&mut searches, &mut states, &before, model.residuals(), &mut scratches);
-        before = states;
-        for (at, search) in searches.extract_if(.., |(_, search)| search.is_over()) {
-            outcomes[at] = Some(search.finish());
+        self.watch.turns_to(Part::Encode);
+        let histories: Vec<&History> = encoded.iter().map(|request| jobs[request.at].history).collect();
+        model.encode(&histories).map_err(DecodeError::Model)?;
+
+        let mut before = self.begin(model, index, jobs, &mut encoded)?;
+        let mut searches: Vec<(usize, Search<'_>)> = Vec::with_capacity(encoded.len());
+        for Encoded { at, search, outcome } in encoded {
+            outcomes[at] = outcome;
+            searches.extend(search.map(|search| (at, search)));
         }
+        loop {
+            for (at, search) in searches.extract_if(.., |(_, search)| search.is_over()) {
+                self.watch.turns_to(Part::Answers);
+                outcomes[at] = Some(search.finish());
+            }
+            searches.retain(|(at, _)| wanted(*at));
+            if searches.is_empty() {
+                return Ok(outcomes);
+            }
+            self.watch.turns_to(Part::Passes);
+            let states = advance(model, searches.iter().map(|(_, search)| search))?;
+            self.step(&mut searches, &states, &before, model.token_vectors());
+            before = states;
+        }
+    }
+
+    /// Scores all items for every request; answers those that the scorer alone ranks, and takes the first step of the
+    /// others. Answers the states of the `<BOS>` rows.
+    fn begin<M: PathModel>(
+        &mut self,
+        model: &mut M,
+        index: &Index,
+        jobs: &[DecodeJob<'_>],
+        encoded: &mut [Encoded<'_>],
+    ) -> Result<Vec<PathState>, DecodeError<M::Error>> {
+        self.watch.turns_to(Part::Passes);
+        let states = advance(model, encoded.iter().filter_map(|request| request.search.as_ref()))?;
+        let (items, mut row) = (index.len(), 0);
+        let most = (MOST_SCORES / items).max(1);
+        for (part, requests) in encoded.chunks_mut(most).enumerate() {
+            let places = part * most..part * most + requests.len();
+            self.watch.turns_to(Part::Scorer);
+            self.scores.resize(requests.len() * items, 0.0);
+            model.score_items(places, &mut self.scores).map_err(DecodeError::Model)?;
+            let mut work: Vec<_> = Vec::with_capacity(requests.len());
+            for (request, scores) in requests.iter_mut().zip(self.scores.chunks_exact_mut(items)) {
+                let first = row;
+                row += usize::from(request.search.is_some());
+                work.push((request, scores, first));
+            }
+            let tokens = model.token_vectors();
+            share(&mut work, &mut self.scratches, self.watch, |(request, scores, row), scratch| {
+                match &mut request.search {
+                    Some(search) => search.begin(&states[*row], *row, scores, tokens, scratch),
+                    None => request.outcome = Some(exact(scores, index, &jobs[request.at], scratch)),
+                }
+            });
+        }
+        Ok(states)
+    }
+
+    /// Every search takes in what was read of its paths.
+    fn step(
+        &mut self,
+        searches: &mut [(usize, Search<'_>)],
+        states: &[PathState],
+        before: &[PathState],
+        tokens: TokenVectors<'_>,
+    ) {
+        let mut work: Vec<(&mut Search<'_>, Range<usize>)> = Vec::with_capacity(searches.len());
+        let mut row = 0;
+        for (_, search) in searches {
+            let rows = row..row + search.rows().count();
+            row = rows.end;
+            work.push((search, rows));
+        }
+        share(&mut work, &mut self.scratches, self.watch, |(search, rows), scratch| {
+            search.step(&states[rows.clone()], rows.start, before, tokens, scratch);
+        });
     }
 }
 
-/// Every search takes in what was read of its paths. Searches share nothing, so that a batch is worked off by as many
-/// threads as there are; a lone request stays on this one.
-fn step(
-    searches: &mut [(usize, Search<'_>)],
-    states: &mut [PathState],
-    before: &[PathState],
-    residuals: Residuals<'_>,
+/// Requests share nothing, so that a batch is worked off by as many threads as there are; a lone request stays on this
+/// one.
+fn share<T: Send>(
+    work: &mut [T],
     scratches: &mut Vec<Scratch>,
+    watch: Watch,
+    run: impl Fn(&mut T, &mut Scratch) + Sync,
 ) {
-    let mut work = Vec::with_capacity(searches.len());
-    let (mut rest, mut first_row) = (states, 0);
-    for (_, search) in searches {
-        let (states, others) = rest.split_at_mut(search.rows().count());
-        let rows = states.len();
-        work.push(Work { search, states, first_row });
-        (rest, first_row) = (others, first_row + rows);
-    }
     let threads = rayon::current_num_threads().clamp(1, work.len().max(1));
-    scratches.resize_with(threads.max(scratches.len()), Scratch::default);
+    scratches.resize_with(threads.max(scratches.len()), || Scratch::new(watch));
     let share = work.len().div_ceil(threads).max(1);
-    let run = |(share, scratch): (&mut [Work<'_, '_>], &mut Scratch)| {
-        for Work { search, states, first_row } in share {
-            search.step(states, *first_row, before, residuals, scratch);
-        }
-    };
     if threads == 1 {
-        work.chunks_mut(share).zip(scratches).for_each(run);
+        work.iter_mut().for_each(|item| run(item, &mut scratches[0]));
     } else {
-        work.par_chunks_mut(share).zip(scratches).for_each(run);
+        let shares = work.par_chunks_mut(share).zip(scratches);
+        shares.for_each(|(share, scratch)| share.iter_mut().for_each(|item| run(item, scratch)));
     }
-}
-
-/// One search and what was read of its paths.
-struct Work<'w, 'a> {
-    search: &'w mut Search<'a>,
-    states: &'w mut [PathState],
-    /// The row of the first of them.
-    first_row: usize,
 }
 
 /// Refuses a network that was not made for the index.
@@ -119,39 +195,31 @@ fn check_model<M: PathModel>(model: &M, index: &Index) -> Result<(), DecodeError
     let (network, codes) = (model.shape(), index.codes().shape());
     DecodeError::unless_equal("the network's codebooks", network.codebooks, codes.codebooks)?;
     DecodeError::unless_equal("the network's codebook entries", network.entries, codes.entries)?;
-    let residuals = model.residuals();
-    DecodeError::unless_equal("the network's residuals", residuals.rows.len(), index.len() * residuals.width)
+    let tokens = model.token_vectors();
+    DecodeError::unless_equal("the network's token vectors", tokens.rows.len(), codes.tokens() * tokens.width)
 }
 
-/// The queries of the jobs `encoded`, their shapes checked.
-fn encode<M: PathModel>(
+/// The states of all rows of the searches, their shapes checked.
+fn advance<'s, 'a: 's, M: PathModel>(
     model: &mut M,
-    index: &Index,
-    jobs: &[DecodeJob<'_>],
-    encoded: &[usize],
-) -> Result<Vec<ItemQuery>, DecodeError<M::Error>> {
-    let histories: Vec<&History> = encoded.iter().map(|&at| jobs[at].history).collect();
-    let queries = model.encode(&histories).map_err(DecodeError::Model)?;
-    let (tokens, width) = (index.codes().shape().tokens(), model.residuals().width);
-    DecodeError::unless_equal("encoded queries", queries.len(), encoded.len())?;
-    for query in &queries {
-        DecodeError::unless_equal("token scores", query.token_scores.len(), tokens)?;
-        DecodeError::unless_equal("residual query", query.residual.len(), width)?;
-    }
-    Ok(queries)
-}
-
-/// The states of all rows, their shapes checked.
-fn advance<M: PathModel>(
-    model: &mut M,
-    index: &Index,
-    rows: &[Advance],
+    searches: impl Iterator<Item = &'s Search<'a>>,
 ) -> Result<Vec<PathState>, DecodeError<M::Error>> {
-    let states = model.advance(rows).map_err(DecodeError::Model)?;
-    let tokens = index.codes().shape().tokens();
+    let (mut rows, mut beliefs) = (Vec::<Advance>::new(), false);
+    for search in searches {
+        rows.extend(search.rows());
+        beliefs |= search.reads_beliefs();
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let states = model.advance(&rows, beliefs).map_err(DecodeError::Model)?;
+    let width = model.token_vectors().width;
     DecodeError::unless_equal("path states", states.len(), rows.len())?;
     for state in &states {
-        DecodeError::unless_equal("token refinements", state.token_refinements.len(), tokens)?;
+        DecodeError::unless_equal("a path's refinement", state.refinement.len(), width)?;
+        if beliefs {
+            DecodeError::unless_equal("a path's beliefs", state.beliefs.len(), model.categories())?;
+        }
     }
     Ok(states)
 }

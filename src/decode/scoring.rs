@@ -1,15 +1,8 @@
 //! What a decode asks of a network. The network fulfils it; a test fulfils it with tables.
 
-use crate::domain::{CodeShape, History, Token};
+use std::ops::Range;
 
-/// The scorer's view of one user: s(i) = sum over r of `token_scores[r, code_r(i)]` + <`residual`, e_i>.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ItemQuery {
-    /// `[M, D]` in one slice: <h, Z_r,j>.
-    pub token_scores: Vec<f32>,
-    /// h: `[width]`, as wide as the residual table's rows.
-    pub residual: Vec<f32>,
-}
+use crate::domain::{CodeShape, History, Token};
 
 /// One path to be read by the decoder: what it extends, and by which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,19 +16,26 @@ pub struct Advance {
 /// What the decoder says of a path of t tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PathState {
-    /// `[M, D]` in one slice: <g(d_t), Z_r,j>, added to the scorer's for codebooks not yet used.
-    pub token_refinements: Vec<f32>,
-    /// c_t: the category belief, `[categories]`, sums to one.
+    /// g(d_t), `[width]`: an item's score gains <g(d_t), Z_r,j> for its token of every codebook r not yet used.
+    pub refinement: Vec<f32>,
+    /// c_t: the category belief, `[categories]`, sums to one; empty when it was not asked for.
     pub beliefs: Vec<f32>,
 }
 
-/// The residual rows e_i of all items of a bundle, `[items, width]`.
+/// Z: one vector for every token, `[M * D, width]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Residuals<'a> {
-    /// Row after row.
+pub struct TokenVectors<'a> {
+    /// Row after row, token (r, j) in row r * D + j.
     pub rows: &'a [f32],
-    /// Numbers in a row; may be zero.
+    /// Numbers in a row.
     pub width: usize,
+}
+
+impl<'a> TokenVectors<'a> {
+    /// The vector of the token in this row.
+    pub(super) fn row(&self, at: usize) -> &'a [f32] {
+        &self.rows[at * self.width..(at + 1) * self.width]
+    }
 }
 
 /// A network that scores items and reads paths, a batch at a time.
@@ -53,12 +53,15 @@ pub trait PathModel {
     /// The number of categories of the category head.
     fn categories(&self) -> usize;
 
-    /// e_i of every item.
-    fn residuals(&self) -> Residuals<'_>;
+    /// Z.
+    fn token_vectors(&self) -> TokenVectors<'_>;
 
-    /// Reads the histories (each at least one entry) and answers each user's query, in the same order.
-    fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, Self::Error>;
+    /// Reads the histories, each at least one entry.
+    fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error>;
 
-    /// Reads one token more of each path; one state a row, in the same order.
-    fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, Self::Error>;
+    /// s(i) of every item for some requests of the last `encode`, into `scores`, `[requests, items]`.
+    fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), Self::Error>;
+
+    /// Reads one token more of each path; one state a row, in the same order, with beliefs where they are asked for.
+    fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Self::Error>;
 }

@@ -9,16 +9,17 @@ use crate::domain::{ItemNumber, Token};
 
 use super::answers::{Answer, Answers, Coverage, Standing};
 use super::corp::{Verdict, divergence, judge};
-use super::expand::Marginals;
 use super::job::{DecodeJob, Outcome, Ranked};
-use super::scoring::{Advance, ItemQuery, PathState, Residuals};
-use super::settings::Expansion;
-use super::sums::{Scored, Softmax, refine_items, score_items};
+use super::scoring::{Advance, PathState, TokenVectors};
+use super::scratch::Scratch;
+use super::settings::{Engine, Expansion};
+use super::sums::{Refinement, Scored, Softmax};
 use super::trail::{Reading, Trail, likeliest};
+use super::watch::Part;
 
 /// A path that is being read or has just been read.
 #[derive(Debug, Clone)]
-struct Live {
+pub(super) struct Live {
     /// Its last token; none for `<BOS>`.
     node: Option<usize>,
     /// The codebooks it used, one bit each.
@@ -33,7 +34,7 @@ struct Live {
 
 /// A child that a path may have.
 #[derive(Debug, Clone, Copy)]
-struct Child {
+pub(super) struct Child {
     /// Its parent's place among the live paths.
     parent: usize,
     token: Token,
@@ -50,15 +51,13 @@ impl Child {
     }
 }
 
-/// What steps need for a moment; shared by the searches of a batch, so that its memory is found once.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    root: Scored,
-    refined: Vec<f32>,
-    weights: Vec<f32>,
-    marginals: Marginals,
-    children: Vec<Child>,
-    scores: Vec<f32>,
+/// Where a step's paths find their candidates.
+#[derive(Clone, Copy)]
+enum Source<'s> {
+    /// `<BOS>`: these items, and s(i) of every item of the catalogue.
+    Root(&'s Candidates, &'s [f32]),
+    /// The candidates of all live paths, one after another.
+    Held(&'s Scored),
 }
 
 /// One request on its way.
@@ -68,12 +67,13 @@ pub(super) struct Search<'a> {
     index: &'a Index,
     /// Its place in the encoded batch.
     request: usize,
-    query: ItemQuery,
     /// Tokens in each live path.
     depth: usize,
     live: Vec<Live>,
     /// The candidates of all live paths, one after another.
     held: Scored,
+    /// The items that alone are ranked, lowest number first, where a draft says which.
+    drafted: Option<Vec<ItemNumber>>,
     trail: Trail,
     answers: Answers,
     outcome: Outcome,
@@ -81,16 +81,16 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// A search that is about to read `<BOS>`. The job wants items and has candidates.
-    pub(super) fn new(job: &'a DecodeJob<'a>, index: &'a Index, request: usize, query: ItemQuery) -> Self {
+    pub(super) fn new(job: &'a DecodeJob<'a>, index: &'a Index, request: usize) -> Self {
         let bos = Live { node: None, used: 0, score: 0.0, held: 0..0, extends: None };
         Self {
             job,
             index,
             request,
-            query,
             depth: 0,
             live: vec![bos],
             held: Scored::default(),
+            drafted: None,
             trail: Trail::default(),
             answers: Answers::new(job.settings.expansion == Expansion::Flat),
             outcome: Outcome { short: job.root.len() < job.k, ..Outcome::default() },
@@ -102,36 +102,68 @@ impl<'a> Search<'a> {
         self.live.is_empty()
     }
 
+    /// Whether anybody reads the category beliefs of its paths.
+    pub(super) fn reads_beliefs(&self) -> bool {
+        self.job.explain || (self.job.settings.corp && !self.drafts())
+    }
+
+    /// Whether it ranks the scorer's best items and no others.
+    fn drafts(&self) -> bool {
+        self.job.settings.engine == Engine::Draft
+    }
+
     /// The paths to read next; none when the search is over.
     pub(super) fn rows(&self) -> impl Iterator<Item = Advance> + '_ {
         self.live.iter().map(|path| Advance { request: self.request, extends: path.extends })
     }
 
-    /// Takes in what was read: prunes, finishes, and chooses the paths to read next. `states` are those of [`rows`]
-    /// (Self::rows), the first of them row `first_row` of the advance; `before` are all states of the advance before.
-    pub(super) fn step(
+    /// Takes in what was read after `<BOS>`, row `first_row` of the advance, and chooses the paths to read next. `scores`
+    /// holds s of every item of the index, the job's bias not yet in it.
+    pub(super) fn begin(
         &mut self,
-        states: &mut [PathState],
+        state: &PathState,
         first_row: usize,
-        before: &[PathState],
-        residuals: Residuals<'_>,
+        scores: &mut [f32],
+        tokens: TokenVectors<'_>,
         scratch: &mut Scratch,
     ) {
         self.outcome.passes += 1;
-        let root = if self.depth == 0 { Some(self.open(residuals, scratch)) } else { None };
+        self.outcome.non_finite += scratch.open(scores, self.index, self.job);
+        let root = self.shorten(scratch);
+        self.live[0].held = 0..scratch.root.numbers.len();
+        let finish_all = self.all_finish(&[0]);
+        scratch.children.clear();
+        // Moved out for the step, so that reading it does not lock the scratch.
+        let held = std::mem::take(&mut scratch.root);
+        self.read(0, state, &held, tokens, finish_all, scratch);
+        scratch.root = held;
+        self.choose(first_row, Source::Root(&root, scores), scratch);
+        self.depth += 1;
+    }
+
+    /// Takes in what was read of the live paths: prunes, finishes, and chooses the paths to read next. `states` are those
+    /// of [`rows`](Self::rows), the first of them row `first_row` of the advance; `before` are all states of the advance
+    /// before.
+    pub(super) fn step(
+        &mut self,
+        states: &[PathState],
+        first_row: usize,
+        before: &[PathState],
+        tokens: TokenVectors<'_>,
+        scratch: &mut Scratch,
+    ) {
+        self.outcome.passes += 1;
+        scratch.watch.turns_to(Part::Selection);
         let kept = self.prune(states, before);
         let finish_all = self.all_finish(&kept);
-
-        // Moved out for the step, so that reading them does not lock the search.
-        let held = std::mem::take(if self.depth == 0 { &mut scratch.root } else { &mut self.held });
         scratch.children.clear();
+        // Moved out for the step, so that reading them does not lock the search.
+        let held = std::mem::take(&mut self.held);
         for &path in &kept {
-            self.read(path, &mut states[path], &held, finish_all, scratch);
+            self.read(path, &states[path], &held, tokens, finish_all, scratch);
         }
-        self.choose(first_row, &held, root.as_ref(), scratch);
-        if self.depth == 0 {
-            scratch.root = held;
-        }
+        self.choose(first_row, Source::Held(&held), scratch);
+        scratch.held = held;
         self.depth += 1;
     }
 
@@ -154,32 +186,19 @@ impl<'a> Search<'a> {
         self.job.k.min(self.job.root.len())
     }
 
-    /// Scores the root's candidates into the scratch, and narrows them to the shortlist.
-    fn open(&mut self, residuals: Residuals<'_>, scratch: &mut Scratch) -> Candidates {
-        let codes = self.index.codes();
-        let (root, query) = (&mut scratch.root, &self.query);
-        root.clear();
-        root.numbers.extend(self.job.root.iter());
-        self.outcome.non_finite += score_items(query, residuals, codes, &root.numbers, &mut root.scores);
-        if let Some(bias) = self.job.bias {
-            bias.add_to_scores(&root.numbers, &mut root.scores);
+    /// The root's candidates, narrowed to the shortlist in the scratch as well; for a draft, its items are noted.
+    fn shorten(&mut self, scratch: &mut Scratch) -> Candidates {
+        let settings = self.job.settings;
+        let drafted = if self.drafts() { settings.draft_items.max(self.job.k) } else { 0 };
+        let shortened = scratch.shorten(settings.shortlist.max(self.job.k).max(drafted));
+        if self.drafts() {
+            self.drafted = Some(scratch.best(drafted, self.index));
         }
-        let shortlist = self.job.settings.shortlist.max(self.job.k);
-        let candidates = if root.numbers.len() > shortlist {
-            let mut order: Vec<usize> = (0..root.numbers.len()).collect();
-            order.select_nth_unstable_by(shortlist - 1, |&a, &b| {
-                root.scores[b].total_cmp(&root.scores[a]).then(a.cmp(&b))
-            });
-            order.truncate(shortlist);
-            order.sort_unstable();
-            root.scores = order.iter().map(|&at| root.scores[at]).collect();
-            root.numbers = order.iter().map(|&at| root.numbers[at]).collect();
-            Candidates::of(self.index.len(), root.numbers.iter().copied())
+        if shortened {
+            Candidates::of(self.index.len(), scratch.root.numbers.iter().copied())
         } else {
             self.job.root.clone()
-        };
-        self.live[0].held = 0..root.numbers.len();
-        candidates
+        }
     }
 
     /// CORP. Answers the places of the live paths that go on, best first.
@@ -211,13 +230,16 @@ impl<'a> Search<'a> {
         }
         if self.job.explain {
             self.note(states, &verdicts);
+            for (path, _) in self.live.iter().zip(&verdicts).filter(|(_, verdict)| verdict.pruned()) {
+                self.outcome.pruned_items.extend_from_slice(&self.held.numbers[path.held.clone()]);
+            }
         }
         (0..self.live.len()).filter(|&path| verdicts[path].kept).collect()
     }
 
     /// Whether CORP compares the belief of paths of so many tokens with that of their parents.
     fn corp_reads(&self, depth: usize) -> bool {
-        self.job.settings.corp && depth > self.job.settings.corp_from
+        self.job.settings.corp && !self.drafts() && depth > self.job.settings.corp_from
     }
 
     /// Notes for the explanation what was read after each kept path's last token.
@@ -245,46 +267,75 @@ impl<'a> Search<'a> {
     }
 
     /// Reads one path: its candidates become answers, or its children are listed.
-    fn read(&mut self, path: usize, state: &mut PathState, held: &Scored, finish_all: bool, scratch: &mut Scratch) {
+    fn read(
+        &mut self,
+        path: usize,
+        state: &PathState,
+        held: &Scored,
+        tokens: TokenVectors<'_>,
+        finish_all: bool,
+        scratch: &mut Scratch,
+    ) {
+        scratch.watch.turns_to(Part::Marginals);
         let codes = self.index.codes();
-        let shape = codes.shape();
         let (settings, live) = (self.job.settings, &self.live[path]);
-        for r in (0..shape.codebooks).filter(|r| live.used >> r & 1 == 1) {
-            state.token_refinements[r * shape.entries..(r + 1) * shape.entries].fill(0.0);
-        }
         let numbers = &held.numbers[live.held.clone()];
         let scores = &held.scores[live.held.clone()];
-        self.outcome.non_finite += refine_items(&state.token_refinements, codes, numbers, scores, &mut scratch.refined);
+        let refinement = Refinement { query: &state.refinement, tokens, codes, used: live.used };
+        self.outcome.non_finite += refinement.refine(numbers, scores, &mut scratch.table, &mut scratch.refined);
         let softmax = Softmax::over(&scratch.refined, &mut scratch.weights);
 
         if finish_all || (!settings.full_path && numbers.len() <= settings.finish_at) {
+            scratch.watch.turns_to(Part::Selection);
             for (&item, &score) in numbers.iter().zip(&scratch.refined) {
-                let log_finish = softmax.log_share(score);
-                let standing = Standing::new(self.index, item, live.score + log_finish);
-                self.answers.add(Answer { standing, node: live.node, log_finish });
+                if self.is_ranked(item) {
+                    let log_finish = softmax.log_share(score);
+                    let standing = Standing::new(self.index, item, live.score + log_finish);
+                    self.answers.add(Answer { standing, node: live.node, log_finish });
+                }
             }
             return;
         }
         scratch.marginals.fill(codes, numbers, &scratch.weights);
-        let children = scratch.marginals.children(codes, live.used, settings.expansion);
+        scratch.watch.turns_to(Part::Selection);
+        let first = scratch.children.len();
+        let children = scratch.marginals.children(codes, live.used, settings.expansion, self.trail.salt(live.node));
         scratch.children.extend(children.map(|(token, weight)| {
             // The sums of weights are rounded, so that a certain token's share may come out above one.
             let log_p = softmax.log_share_of_weight(weight).min(0.0);
             Child { parent: path, token, log_p, score: live.score + log_p }
         }));
+        if let Some(drafted) = &self.drafted {
+            let here = drafted.iter().filter(|item| numbers.binary_search(item).is_ok());
+            scratch.marginals.keep_tokens_of(codes, here.copied());
+            let marginals = &scratch.marginals;
+            let mut at = 0;
+            scratch.children.retain(|child| {
+                at += 1;
+                at <= first || marginals.keeps(codes, child.token)
+            });
+        }
+    }
+
+    /// Whether the item may be answered: any, unless there is a draft.
+    fn is_ranked(&self, item: ItemNumber) -> bool {
+        self.drafted.as_ref().is_none_or(|drafted| drafted.binary_search(&item).is_ok())
     }
 
     /// The best children become the live paths: as many as the beam is wide and CORP's reserve, and more while too few
     /// items are held. Children that cannot beat the k-th answer any more are left out: no item's score is above its
     /// path's.
-    fn choose(&mut self, first_row: usize, held: &Scored, root: Option<&Candidates>, scratch: &mut Scratch) {
+    fn choose(&mut self, first_row: usize, source: Source<'_>, scratch: &mut Scratch) {
+        scratch.watch.turns_to(Part::Selection);
         let settings = self.job.settings;
+        // Every path to a drafted item is followed.
+        let beam = if self.drafts() { usize::MAX } else { settings.beam };
         if let Some(kth) = self.answers.kth(self.job.k, &mut scratch.scores) {
             scratch.children.retain(|child| child.score as f32 >= kth);
         }
         let children = &mut scratch.children;
         // As a rule the beam is filled from the best few; the rest is sorted only when it is needed.
-        let mut sorted = children.len().min(4 * (settings.beam + settings.reserve));
+        let mut sorted = children.len().min(beam.saturating_add(settings.reserve).saturating_mul(4));
         if sorted < children.len() {
             children.select_nth_unstable_by(sorted, Child::order);
         }
@@ -295,15 +346,17 @@ impl<'a> Search<'a> {
         let mut coverage = Coverage::of(&self.answers, settings.expansion);
         let mut sets = HashSet::new();
         let (mut best, mut spare) = (0, 0);
-        let mut next = Vec::new();
-        let mut next_held = Scored::default();
+        let mut next = std::mem::take(&mut scratch.live);
+        let mut next_held = std::mem::take(&mut scratch.held);
+        next.clear();
+        next_held.clear();
         for at in 0..children.len() {
             if at == sorted {
                 children[at..].sort_unstable_by(Child::order);
                 sorted = children.len();
             }
             let child = children[at];
-            let within_beam = best < settings.beam || coverage.len() < needed;
+            let within_beam = best < beam || coverage.len() < needed;
             if !within_beam && spare == reserve {
                 break;
             }
@@ -312,7 +365,9 @@ impl<'a> Search<'a> {
                 continue;
             }
             let start = next_held.numbers.len();
-            self.narrow(held, parent.held.clone(), child.token, root, &mut next_held);
+            scratch.watch.turns_to(Part::Index);
+            self.narrow(source, parent.held.clone(), child.token, &mut next_held);
+            scratch.watch.turns_to(Part::Selection);
             let range = start..next_held.numbers.len();
             if within_beam {
                 best += 1;
@@ -328,31 +383,29 @@ impl<'a> Search<'a> {
                 extends: Some((first_row + child.parent, child.token)),
             });
         }
-        self.live = next;
+        scratch.live = std::mem::replace(&mut self.live, next);
         self.held = next_held;
     }
 
     /// Appends to `out` those of a path's candidates that hold the token. For the root, whose list is the catalogue,
     /// the token's postings are walked instead.
-    fn narrow(&self, held: &Scored, range: Range<usize>, token: Token, root: Option<&Candidates>, out: &mut Scored) {
-        let mut take = |number: ItemNumber, at: usize| {
+    fn narrow(&self, source: Source<'_>, range: Range<usize>, token: Token, out: &mut Scored) {
+        let mut take = |number: ItemNumber, score: f32| {
             out.numbers.push(number);
-            out.scores.push(held.scores[at]);
+            out.scores.push(score);
         };
-        if let Some(root) = root {
-            let mut at = 0;
-            for &number in self.index.postings(token).iter().filter(|&&number| root.contains(number)) {
-                // Both lists ascend, so the search goes on where it stood.
-                at += held.numbers[at..].partition_point(|&other| other < number);
-                take(number, at);
+        match source {
+            Source::Root(root, scores) => {
+                let holders = self.index.postings(token).iter().filter(|&&number| root.contains(number));
+                holders.for_each(|&number| take(number, scores[number as usize]));
             }
-            return;
-        }
-        let codes = self.index.codes();
-        for at in range {
-            let number = held.numbers[at];
-            if codes.code(number)[usize::from(token.codebook)] == token.entry {
-                take(number, at);
+            Source::Held(held) => {
+                let codes = self.index.codes();
+                for (&number, &score) in held.numbers[range.clone()].iter().zip(&held.scores[range]) {
+                    if codes.code(number)[usize::from(token.codebook)] == token.entry {
+                        take(number, score);
+                    }
+                }
             }
         }
     }

@@ -6,16 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{DecodeOverrides, Violation};
 
-/// What ranks the items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// The beam search over token paths.
-    #[default]
-    Beam,
-    /// The scorer alone: s(i) of every candidate, no decoder.
-    Exact,
-}
+pub use crate::domain::Engine;
 
 /// Which codebooks a path's children come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -26,6 +17,10 @@ pub enum Expansion {
     Crss,
     /// Every unused codebook, duplicates merged by token set; for comparison.
     Flat,
+    /// The first unused codebook, as a tokenizer with an order would have it; for comparison.
+    Fixed,
+    /// Any unused codebook, drawn by the path's tokens; for comparison.
+    Random,
 }
 
 /// Settings of one request's decode.
@@ -56,6 +51,8 @@ pub struct DecodeSettings {
     /// The beam search starts from the scorer's best so many candidates; at least 1. It bounds the cost of the first
     /// step in large catalogues; probabilities are then over these.
     pub shortlist: usize,
+    /// S: how many of the scorer's best items the engine `draft` ranks anew, and never fewer than are wanted; 1 to 1000.
+    pub draft_items: usize,
 }
 
 impl Default for DecodeSettings {
@@ -72,12 +69,13 @@ impl Default for DecodeSettings {
             expansion: Expansion::Crss,
             engine: Engine::Beam,
             shortlist: 65_536,
+            draft_items: 64,
         }
     }
 }
 
 impl DecodeSettings {
-    /// The widest beam and the largest reserve.
+    /// The widest beam, the largest reserve and the longest draft.
     pub const WIDEST: usize = 1000;
 
     /// Names every field that is out of range, what it holds and what was expected.
@@ -96,6 +94,9 @@ impl DecodeSettings {
         if self.shortlist == 0 {
             violations.push(Violation::new("shortlist", "0: expected at least 1"));
         }
+        if !(1..=widest).contains(&self.draft_items) {
+            violations.push(Violation::new("draft_items", format!("{}: expected 1 to {widest}", self.draft_items)));
+        }
         if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
 
@@ -106,11 +107,7 @@ impl DecodeSettings {
             theta: overrides.theta.unwrap_or(self.theta),
             corp: overrides.corp.unwrap_or(self.corp),
             full_path: overrides.full_path.unwrap_or(self.full_path),
-            engine: match overrides.exact {
-                Some(true) => Engine::Exact,
-                Some(false) => Engine::Beam,
-                None => self.engine,
-            },
+            engine: overrides.engine.unwrap_or(self.engine),
             ..self.clone()
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! Scores are f32; sums over the catalogue are f64.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::domain::{CodeTable, ItemNumber};
 
-use super::scoring::{ItemQuery, Residuals};
+use super::dot::Dot;
+use super::exponential::exp;
+use super::scoring::TokenVectors;
 
 /// No score is further from zero. What is further, infinite or no number at all counts as -LIMIT: the worst.
 const LIMIT: f32 = 1e9;
 
-/// Items further than this below the best, in nats, weigh as if they were here: e^-87 is the least normal f32, so
-/// every weight stays above zero, every logarithm finite, and at most 1e-38 of probability is misplaced.
-const DEEPEST: f32 = -87.0;
+/// Independent sums that vector registers hold, so that loops vectorise with a fixed order of additions.
+const LANES: usize = 16;
 
 /// Items and their scores, side by side.
 #[derive(Debug, Clone, Default)]
@@ -30,98 +33,152 @@ impl Scored {
     }
 }
 
-/// s(i) = sum over r of token_scores[r, code_r(i)] + <residual, e_i>, for every item of `numbers`, into `scores`.
-/// Answers how many were no finite numbers.
-pub(super) fn score_items(
-    query: &ItemQuery,
-    residuals: Residuals<'_>,
-    codes: &CodeTable,
-    numbers: &[ItemNumber],
-    scores: &mut Vec<f32>,
-) -> u32 {
-    scores.clear();
-    let entries = codes.shape().entries;
-    let mut broken = 0;
-    scores.extend(numbers.iter().map(|&number| {
-        let tokens = token_sum(&query.token_scores, entries, codes.code(number));
-        let start = number as usize * residuals.width;
-        sane(tokens + dot(&query.residual, &residuals.rows[start..start + residuals.width]), &mut broken)
-    }));
-    broken
-}
-
-/// s_t(i) = s(i) + sum over r of refinements[r, code_r(i)], for every item of `numbers`, into `refined`. The
-/// refinements of used codebooks must be zero. Answers how many were no finite numbers.
-pub(super) fn refine_items(
-    refinements: &[f32],
-    codes: &CodeTable,
-    numbers: &[ItemNumber],
-    scores: &[f32],
-    refined: &mut Vec<f32>,
-) -> u32 {
-    refined.clear();
-    let entries = codes.shape().entries;
-    let mut broken = 0;
-    refined.extend(
-        numbers
-            .iter()
-            .zip(scores)
-            .map(|(&number, score)| sane(score + token_sum(refinements, entries, codes.code(number)), &mut broken)),
-    );
-    broken
-}
-
-/// The sum of a `[M, D]` table's numbers at an item's tokens.
-fn token_sum(table: &[f32], entries: usize, code: &[u16]) -> f32 {
-    // Offsets by hand: cutting the table into rows costs a division an item.
-    let mut row = 0;
-    let mut sum = 0.0;
-    for &entry in code {
-        sum += table[row + usize::from(entry)];
-        row += entries;
-    }
-    sum
-}
-
-/// Inner product in eight lanes, so that it vectorises; the order of additions is fixed.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (a_blocks, b_blocks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_blocks.zip(b_blocks) {
-        for lane in 0..8 {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + tail
+/// Puts the worst score in the place of every score that is no finite number. Answers how many there were.
+pub(super) fn mend(scores: &mut [f32]) -> u32 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut broken = 0;
+            for score in scores {
+                let found = *score;
+                *score = sane(found, &mut broken);
+            }
+            broken
+        },
+    )
 }
 
 /// The score, or the worst one where it is no finite number (or out of all proportion).
+#[inline(always)]
 fn sane(score: f32, broken: &mut u32) -> f32 {
     // Written so that NaN fails the test.
-    if score.abs() <= LIMIT {
-        score
-    } else {
-        *broken += 1;
-        -LIMIT
+    let sound = score.abs() <= LIMIT;
+    *broken += u32::from(!sound);
+    if sound { score } else { -LIMIT }
+}
+
+/// What a path says of items: s_t(i) = s(i) + sum over unused r of <g(d_t), Z_r,j_r(i)>.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refinement<'a> {
+    /// g(d_t), `[width]`.
+    pub(super) query: &'a [f32],
+    /// Z.
+    pub(super) tokens: TokenVectors<'a>,
+    /// The items' codes.
+    pub(super) codes: &'a CodeTable,
+    /// The codebooks that the path used, one bit each.
+    pub(super) used: u64,
+}
+
+impl Refinement<'_> {
+    /// s_t of every item of `numbers` into `refined`. `table` is room for a product with every token, which pays when
+    /// there are more items than tokens to a codebook. Answers how many were no finite numbers.
+    pub(super) fn refine(
+        &self,
+        numbers: &[ItemNumber],
+        scores: &[f32],
+        table: &mut Vec<f32>,
+        refined: &mut Vec<f32>,
+    ) -> u32 {
+        let entries = self.codes.shape().entries;
+        refined.clear();
+        refined.extend_from_slice(scores);
+        if numbers.len() < entries {
+            Arch::new().dispatch(AddGathered { refinement: *self, numbers, refined });
+        } else {
+            table.clear();
+            table.resize(self.codes.shape().tokens(), 0.0);
+            Arch::new().dispatch(FillTable { refinement: *self, table });
+            add_from_table(table, self.codes, numbers, refined);
+        }
+        mend(refined)
+    }
+}
+
+/// Adds the numbers of a `[M, D]` table at an item's tokens to each score.
+fn add_from_table(table: &[f32], codes: &CodeTable, numbers: &[ItemNumber], scores: &mut [f32]) {
+    let entries = codes.shape().entries;
+    for (&number, score) in numbers.iter().zip(scores) {
+        let mut sum = 0.0;
+        // Offsets by hand: cutting the table into rows costs a division an item.
+        let mut row = 0;
+        for &entry in codes.code(number) {
+            sum += table[row + usize::from(entry)];
+            row += entries;
+        }
+        *score += sum;
+    }
+}
+
+/// <g, Z_r,j> for every token of an unused codebook; the others stay as they are.
+struct FillTable<'a> {
+    refinement: Refinement<'a>,
+    table: &'a mut [f32],
+}
+
+impl WithSimd for FillTable<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Refinement { query, tokens, codes, used } = self.refinement;
+        let entries = codes.shape().entries;
+        for (r, table) in self.table.chunks_exact_mut(entries).enumerate().filter(|(r, _)| used >> r & 1 == 0) {
+            for (entry, place) in table.iter_mut().enumerate() {
+                let mut sum = Dot::<S>::zero(simd);
+                sum.add(simd, query, tokens.row(r * entries + entry));
+                *place = sum.total(simd);
+            }
+        }
+    }
+}
+
+/// Adds to each score what g says of the item, token by token.
+struct AddGathered<'a> {
+    refinement: Refinement<'a>,
+    numbers: &'a [ItemNumber],
+    refined: &'a mut [f32],
+}
+
+impl WithSimd for AddGathered<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Refinement { query, tokens, codes, used } = self.refinement;
+        let entries = codes.shape().entries;
+        for (&number, refined) in self.numbers.iter().zip(self.refined) {
+            let mut sum = Dot::<S>::zero(simd);
+            for (r, &entry) in codes.code(number).iter().enumerate().filter(|(r, _)| used >> r & 1 == 0) {
+                sum.add(simd, query, tokens.row(r * entries + usize::from(entry)));
+            }
+            *refined += sum.total(simd);
+        }
     }
 }
 
 /// The normaliser of a softmax.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Softmax {
-    best: f32,
+    pub(super) best: f32,
     /// ln of the sum of exp(score - best).
-    log_sum: f64,
+    pub(super) log_sum: f64,
 }
 
 impl Softmax {
-    /// Over all of `scores`; `weights` takes exp(score - best), each above zero.
+    /// Over all of `scores`; `weights` takes exp(score - best), each above zero: items further than 87 nats below the
+    /// best weigh as if they were there, which misplaces at most 1e-38 of probability.
     pub(super) fn over(scores: &[f32], weights: &mut Vec<f32>) -> Self {
-        let best = scores.iter().copied().fold(f32::MIN, f32::max);
         weights.clear();
-        weights.extend(scores.iter().map(|score| (score - best).max(DEEPEST).exp()));
-        let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        weights.extend_from_slice(scores);
+        let (best, sum) = Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let best = greatest(weights);
+                weights.iter_mut().for_each(|weight| *weight = exp(*weight - best));
+                (best, total(weights))
+            },
+        );
         Self { best, log_sum: sum.ln() }
     }
 
@@ -134,4 +191,26 @@ impl Softmax {
     pub(super) fn log_share_of_weight(&self, weight: f64) -> f64 {
         weight.ln() - self.log_sum
     }
+}
+
+#[inline(always)]
+fn greatest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::MIN; LANES];
+    let blocks = values.chunks_exact(LANES);
+    let rest = blocks.remainder().iter().copied().fold(f32::MIN, f32::max);
+    for block in blocks {
+        (0..LANES).for_each(|lane| lanes[lane] = lanes[lane].max(block[lane]));
+    }
+    lanes.iter().copied().fold(rest, f32::max)
+}
+
+#[inline(always)]
+fn total(values: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let blocks = values.chunks_exact(LANES);
+    let rest: f64 = blocks.remainder().iter().map(|&value| f64::from(value)).sum();
+    for block in blocks {
+        (0..LANES).for_each(|lane| lanes[lane] += f64::from(block[lane]));
+    }
+    lanes.iter().sum::<f64>() + rest
 }

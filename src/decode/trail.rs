@@ -60,6 +60,14 @@ impl Trail {
         set
     }
 
+    /// A number that follows from the tokens up to a node, and from nothing else.
+    pub(super) fn salt(&self, node: Option<usize>) -> u64 {
+        self.back(node).fold(0x9E37_79B9_7F4A_7C15, |all, node| {
+            let token = u64::from(node.token.codebook) << 16 | u64::from(node.token.entry);
+            (all ^ token).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29)
+        }) >> 7
+    }
+
     /// The path to a node, and what the item took of it.
     pub(super) fn path(&self, node: Option<usize>, log_finish: f64) -> Path {
         let mut steps: Vec<Step> = self

@@ -18,6 +18,6 @@ pub use failure::{Failure, Lateness, Violation};
 pub use item::{Item, ItemNumber};
 pub use path::{Belief, Path, Step};
 pub use request::{
-    DecodeOverrides, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage, Steering,
+    DecodeOverrides, Engine, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage, Steering,
 };
 pub use secret::Secret;

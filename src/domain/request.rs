@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Assignment, Event, ForcedArm, Path};
 
 /// One request for recommendations, every field checked.
@@ -63,6 +65,19 @@ pub struct Steering {
     pub likes: Vec<(String, f32)>,
 }
 
+/// What ranks the items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The beam search over token paths.
+    #[default]
+    Beam,
+    /// The scorer alone: s(i) of every candidate, no decoder.
+    Exact,
+    /// The scorer's best items, ranked anew by the probability of each along its own path.
+    Draft,
+}
+
 /// Decode settings that a request may set for itself; none keeps the variant's.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct DecodeOverrides {
@@ -74,8 +89,8 @@ pub struct DecodeOverrides {
     pub corp: Option<bool>,
     /// Step on to the last codebook.
     pub full_path: Option<bool>,
-    /// `true`: the exact scorer; `false`: the beam search.
-    pub exact: Option<bool>,
+    /// What ranks the items.
+    pub engine: Option<Engine>,
 }
 
 impl DecodeOverrides {
@@ -86,7 +101,7 @@ impl DecodeOverrides {
             theta: self.theta.or(other.theta),
             corp: self.corp.or(other.corp),
             full_path: self.full_path.or(other.full_path),
-            exact: self.exact.or(other.exact),
+            engine: self.engine.or(other.engine),
         }
     }
 }

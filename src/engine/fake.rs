@@ -1,15 +1,28 @@
 //! A network made of a hash function, whose every call a test may hold up, fail or count.
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::catalog::{CatalogItem, Index};
-use crate::decode::{Advance, ItemQuery, PathModel, PathState, Residuals};
+use crate::decode::{Advance, PathModel, PathState, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, EventKind, History, HistoryEntry, Item, ItemNumber};
 
 pub(crate) const SHAPE: CodeShape = CodeShape { codebooks: 3, entries: 8 };
 pub(crate) const CATEGORIES: [&str; 3] = ["soap", "oil", "comb"];
+
+/// Every token is a direction of its own.
+static TOKENS: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let mut rows = vec![0.0; SHAPE.tokens() * SHAPE.tokens()];
+    rows.iter_mut().step_by(SHAPE.tokens() + 1).for_each(|place| *place = 1.0);
+    rows
+});
+
+/// The entries of an item's code.
+fn code(item: u32) -> [usize; 3] {
+    [item % 8, item / 8 % 8, item / 64 % 8].map(|entry| entry as usize)
+}
 
 /// Whoever has this item in the history makes the network panic.
 pub(crate) const PANICS: ItemNumber = 1;
@@ -30,7 +43,7 @@ pub(crate) fn index(items: u32) -> Arc<Index> {
         category: number % 3,
         prior: -(1.0 + number as f32).ln(),
     });
-    let entries = (0..items).flat_map(|n| [n % 8, n / 8 % 8, n / 64 % 8].map(|entry| entry as u16)).collect();
+    let entries = (0..items).flat_map(|item| code(item).map(|entry| entry as u16)).collect();
     let codes = CodeTable::new(SHAPE, entries).unwrap();
     let names = CATEGORIES.map(String::from).to_vec();
     Arc::new(Index::build(rows.collect(), codes, names, "index-1".into()).unwrap())
@@ -95,11 +108,11 @@ impl PathModel for FakeModel {
         CATEGORIES.len()
     }
 
-    fn residuals(&self) -> Residuals<'_> {
-        Residuals { rows: &[], width: 0 }
+    fn token_vectors(&self) -> TokenVectors<'_> {
+        TokenVectors { rows: &TOKENS, width: SHAPE.tokens() }
     }
 
-    fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, String> {
+    fn encode(&mut self, histories: &[&History]) -> Result<(), String> {
         self.batches.lock().unwrap().push(histories.len());
         if let Some(gate) = &self.gate {
             let _ = gate.recv();
@@ -118,11 +131,21 @@ impl PathModel for FakeModel {
             history.iter().fold(17, |seed: u64, entry| seed.wrapping_mul(0x100_0000_01B3) ^ u64::from(entry.item))
         };
         self.users = histories.iter().map(seed).collect();
-        let scores = |&seed: &u64| (0..SHAPE.tokens()).map(|place| 4.0 * noise(seed, place)).collect();
-        Ok(self.users.iter().map(|user| ItemQuery { token_scores: scores(user), residual: Vec::new() }).collect())
+        Ok(())
     }
 
-    fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, String> {
+    fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), String> {
+        let items = scores.len() / requests.len();
+        for (&user, scores) in self.users[requests].iter().zip(scores.chunks_exact_mut(items)) {
+            for (item, score) in (0..).zip(scores) {
+                let places = code(item).into_iter().enumerate().map(|(r, entry)| r * SHAPE.entries + entry);
+                *score = places.map(|place| 4.0 * noise(user, place)).sum();
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, rows: &[Advance], _: bool) -> Result<Vec<PathState>, String> {
         self.advances.lock().unwrap().push(rows.len());
         let seed = |row: &Advance| match row.extends {
             None => self.users[row.request],
@@ -133,7 +156,7 @@ impl PathModel for FakeModel {
             let beliefs: Vec<f32> = (0..CATEGORIES.len()).map(|place| 0.1 + noise(seed, 100 + place)).collect();
             let sum: f32 = beliefs.iter().sum();
             PathState {
-                token_refinements: (0..SHAPE.tokens()).map(|place| noise(seed, 200 + place)).collect(),
+                refinement: (0..SHAPE.tokens()).map(|place| noise(seed, 200 + place)).collect(),
                 beliefs: beliefs.into_iter().map(|belief| belief / sum).collect(),
             }
         };

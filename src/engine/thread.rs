@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::batch::{Batch, Worker};
 use crate::catalog::Index;
-use crate::decode::{DecodeJob, PathModel, decode};
+use crate::decode::{DecodeJob, Decoder, PathModel};
 use crate::domain::{Failure, Lateness};
 
 use super::handle::{DecodeRequest, Decoded};
@@ -18,11 +18,12 @@ pub(super) fn run<M: PathModel>(
     index: &Index,
     metrics: &EngineMetrics,
 ) {
+    let mut decoder = Decoder::default();
     while let Some(mut batch) = worker.next_batch() {
         // Neighbours of like length, so that a network that splits the batch pads little.
         batch.order_by_key(|request| request.history.len());
         metrics.observe_padding(batch.jobs().map(|request| &request.history));
-        let answers = answer(&batch, model, index, metrics);
+        let answers = answer(&batch, &mut decoder, model, index, metrics);
         batch.answer(answers);
     }
 }
@@ -30,6 +31,7 @@ pub(super) fn run<M: PathModel>(
 /// One decode for all jobs of the batch, each with its own settings.
 fn answer<M: PathModel>(
     batch: &Batch<DecodeRequest, Decoded>,
+    decoder: &mut Decoder,
     model: &mut M,
     index: &Index,
     metrics: &EngineMetrics,
@@ -37,7 +39,7 @@ fn answer<M: PathModel>(
     let started = Instant::now();
     let jobs: Vec<DecodeJob<'_>> = batch.jobs().map(DecodeRequest::job).collect();
     let mut timed = Timed::new(model);
-    let outcomes = decode(&mut timed, index, &jobs, &|place| batch.wanted(place));
+    let outcomes = decoder.decode(&mut timed, index, &jobs, &|place| batch.wanted(place));
     let encode = timed.encode;
     let search = started.elapsed().saturating_sub(encode);
     match outcomes {

@@ -1,8 +1,9 @@
 //! A clock around a network, because the decode has none.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::decode::{Advance, ItemQuery, PathModel, PathState, Residuals};
+use crate::decode::{Advance, PathModel, PathState, TokenVectors};
 use crate::domain::{CodeShape, History};
 
 /// A network that remembers how long its encoder took.
@@ -28,18 +29,22 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
         self.model.categories()
     }
 
-    fn residuals(&self) -> Residuals<'_> {
-        self.model.residuals()
+    fn token_vectors(&self) -> TokenVectors<'_> {
+        self.model.token_vectors()
     }
 
-    fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, Self::Error> {
+    fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error> {
         let started = Instant::now();
-        let queries = self.model.encode(histories);
+        let outcome = self.model.encode(histories);
         self.encode += started.elapsed();
-        queries
+        outcome
     }
 
-    fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, Self::Error> {
-        self.model.advance(rows)
+    fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), Self::Error> {
+        self.model.score_items(requests, scores)
+    }
+
+    fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Self::Error> {
+        self.model.advance(rows, beliefs)
     }
 }

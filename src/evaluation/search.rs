@@ -3,27 +3,31 @@
 use super::harness::{RankError, Ranker};
 use super::trial::Question;
 use crate::catalog::{Candidates, Index};
-use crate::decode::{DecodeJob, DecodeSettings, Engine, Ranked, decode};
+use crate::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Outcome, PathModel, Ranked};
 use crate::domain::{Filter, ItemNumber};
-use crate::model::NetworkScorer;
-use burn::tensor::backend::Backend;
 
 /// Ranks by decoding.
 #[derive(Debug)]
-pub struct Search<'a, B: Backend> {
-    network: &'a mut NetworkScorer<B>,
+pub struct Search<'a, M> {
+    network: &'a mut M,
+    decoder: Decoder,
     index: &'a Index,
     settings: DecodeSettings,
 }
 
-impl<'a, B: Backend> Search<'a, B> {
+impl<'a, M: PathModel> Search<'a, M> {
     /// A ranker that decodes with `settings`.
-    pub fn new(network: &'a mut NetworkScorer<B>, index: &'a Index, settings: DecodeSettings) -> Self {
-        Self { network, index, settings }
+    pub fn new(network: &'a mut M, index: &'a Index, settings: DecodeSettings) -> Self {
+        Self { network, decoder: Decoder::default(), index, settings }
     }
 
     /// The answers to `questions`, scores included.
     pub fn answer(&mut self, questions: &[Question<'_>]) -> Result<Vec<Vec<Ranked>>, RankError> {
+        Ok(self.outcomes(questions, false)?.into_iter().map(|outcome| outcome.items).collect())
+    }
+
+    /// Everything that the search says of `questions`; with `explain`, the paths too.
+    pub fn outcomes(&mut self, questions: &[Question<'_>], explain: bool) -> Result<Vec<Outcome>, RankError> {
         let roots: Vec<Candidates> =
             questions.iter().map(|question| self.index.root(&Filter::default(), question.exclude)).collect();
         let jobs: Vec<DecodeJob<'_>> = questions
@@ -34,16 +38,17 @@ impl<'a, B: Backend> Search<'a, B> {
                 k: question.k,
                 root,
                 settings: &self.settings,
-                explain: false,
+                explain,
                 bias: None,
             })
             .collect();
-        let outcomes = decode(self.network, self.index, &jobs, &|_| true)?;
-        Ok(outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.items).unwrap_or_default()).collect())
+        let outcomes = self.decoder.decode(self.network, self.index, &jobs, &|_| true);
+        let outcomes = outcomes.map_err(|error| error.to_string())?;
+        Ok(outcomes.into_iter().map(Option::unwrap_or_default).collect())
     }
 }
 
-impl<B: Backend> Ranker for Search<'_, B> {
+impl<M: PathModel> Ranker for Search<'_, M> {
     fn name(&self) -> &str {
         "reg4rec"
     }

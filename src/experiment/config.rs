@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::domain::{DecodeOverrides, Secret, Violation};
+use crate::domain::{DecodeOverrides, Engine, Secret, Violation};
 
 use super::bucket::HashVersion;
 use super::validate;
@@ -118,8 +118,8 @@ pub struct ArmConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArmDecode {
-    /// Beam search or exact scorer.
-    pub engine: Option<ArmEngine>,
+    /// What ranks the items.
+    pub engine: Option<Engine>,
     /// Live paths kept a step; 1 to 1000.
     pub beam: Option<usize>,
     /// CORP's threshold in nats; 0 to ln 2.
@@ -130,20 +130,10 @@ pub struct ArmDecode {
     pub full_path: Option<bool>,
 }
 
-/// A way to find the best items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ArmEngine {
-    /// Search over token paths.
-    Beam,
-    /// Score every eligible item.
-    Exact,
-}
-
 impl From<ArmDecode> for DecodeOverrides {
     fn from(decode: ArmDecode) -> Self {
         let ArmDecode { engine, beam, theta, corp, full_path } = decode;
-        Self { exact: engine.map(|engine| engine == ArmEngine::Exact), beam, theta, corp, full_path }
+        Self { engine, beam, theta, corp, full_path }
     }
 }
 

@@ -23,9 +23,7 @@ mod validate;
 pub use bucket::{
     BucketRange, HashVersion, MAX_ARMS, bucket_ranges, choose, equal_weights, in_namespace, weight_problems,
 };
-pub use config::{
-    ArmConfig, ArmDecode, ArmEngine, Condition, ExperimentConfig, ExperimentsConfig, KillSwitchConfig, Moment,
-};
+pub use config::{ArmConfig, ArmDecode, Condition, ExperimentConfig, ExperimentsConfig, KillSwitchConfig, Moment};
 pub use draw::{Arm, Draw, Experiment, Subject};
 pub use metrics::ExperimentMetrics;
 pub use running::Experiments;

@@ -22,12 +22,12 @@ pub struct AttentionConfig {
 /// Scaled dot-product attention with `heads` heads.
 #[derive(Module, Debug)]
 pub struct Attention<B: Backend> {
-    query: Linear<B>,
-    key: Linear<B>,
-    value: Linear<B>,
-    output: Linear<B>,
+    pub(super) query: Linear<B>,
+    pub(super) key: Linear<B>,
+    pub(super) value: Linear<B>,
+    pub(super) output: Linear<B>,
     dropout: Dropout,
-    heads: usize,
+    pub(super) heads: usize,
 }
 
 /// Keys and values of a memory, computed once and attended to many times.

@@ -13,9 +13,9 @@ use super::probe::through;
 /// Two linear layers with a ReLU between.
 #[derive(Module, Debug)]
 pub struct FeedForward<B: Backend> {
-    norm: RmsNorm<B>,
-    up: Linear<B>,
-    down: Linear<B>,
+    pub(super) norm: RmsNorm<B>,
+    pub(super) up: Linear<B>,
+    pub(super) down: Linear<B>,
     dropout: Dropout,
 }
 
@@ -40,10 +40,10 @@ impl<B: Backend> FeedForward<B> {
 /// Self-attention, then feed-forward.
 #[derive(Module, Debug)]
 pub struct EncoderBlock<B: Backend> {
-    norm: RmsNorm<B>,
-    attention: Attention<B>,
+    pub(super) norm: RmsNorm<B>,
+    pub(super) attention: Attention<B>,
     dropout: Dropout,
-    feed_forward: FeedForward<B>,
+    pub(super) feed_forward: FeedForward<B>,
 }
 
 impl<B: Backend> EncoderBlock<B> {
@@ -73,12 +73,12 @@ impl<B: Backend> EncoderBlock<B> {
 /// Causal self-attention over the path, cross-attention to the history, then feed-forward.
 #[derive(Module, Debug)]
 pub struct DecoderBlock<B: Backend> {
-    path_norm: RmsNorm<B>,
-    path_attention: Attention<B>,
-    history_norm: RmsNorm<B>,
-    history_attention: Attention<B>,
+    pub(super) path_norm: RmsNorm<B>,
+    pub(super) path_attention: Attention<B>,
+    pub(super) history_norm: RmsNorm<B>,
+    pub(super) history_attention: Attention<B>,
     dropout: Dropout,
-    feed_forward: FeedForward<B>,
+    pub(super) feed_forward: FeedForward<B>,
 }
 
 impl<B: Backend> DecoderBlock<B> {

@@ -7,6 +7,7 @@
 mod attention;
 mod block;
 mod config;
+mod cpu;
 mod network;
 mod probe;
 mod scorer;
@@ -15,6 +16,7 @@ mod weights;
 pub use attention::{Attention, AttentionConfig, KeysValues};
 pub use block::{DecoderBlock, EncoderBlock, FeedForward};
 pub use config::NetworkConfig;
+pub use cpu::CpuScorer;
 pub use network::{EncoderBatch, Network};
 pub use probe::{Heard, Listener};
 pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};

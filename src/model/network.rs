@@ -21,22 +21,22 @@ pub struct Network<B: Backend> {
     pub(crate) residuals: Param<Tensor<B, 2>>,
     /// W: what an item's features add to its residual, `[features, d]`; none when features are not read.
     pub(crate) feature_head: Option<Param<Tensor<B, 2>>>,
-    kinds: Embedding<B>,
-    gaps: Embedding<B>,
-    positions: Embedding<B>,
+    pub(super) kinds: Embedding<B>,
+    pub(super) gaps: Embedding<B>,
+    pub(super) positions: Embedding<B>,
     dropout: Dropout,
-    encoder: Vec<EncoderBlock<B>>,
-    encoder_norm: RmsNorm<B>,
-    begin: Param<Tensor<B, 2>>,
-    token_input: Linear<B>,
-    steps: Embedding<B>,
-    decoder: Vec<DecoderBlock<B>>,
-    decoder_norm: RmsNorm<B>,
+    pub(super) encoder: Vec<EncoderBlock<B>>,
+    pub(super) encoder_norm: RmsNorm<B>,
+    pub(super) begin: Param<Tensor<B, 2>>,
+    pub(super) token_input: Linear<B>,
+    pub(super) steps: Embedding<B>,
+    pub(super) decoder: Vec<DecoderBlock<B>>,
+    pub(super) decoder_norm: RmsNorm<B>,
     pub(crate) refinement_head: Linear<B>,
-    category_head: Linear<B>,
+    pub(super) category_head: Linear<B>,
     codebooks: usize,
     reads_codes: bool,
-    input_scale: f32,
+    pub(super) input_scale: f32,
 }
 
 /// Histories as tensors, padded at the end to one length.
@@ -131,6 +131,13 @@ impl<B: Backend> Network<B> {
             let given = features.matmul(head.val());
             self.residuals = self.residuals.map(|own| own + given);
         }
+        self
+    }
+
+    /// The network with path heads of zero: paths then refine nothing, and the search ranks as the scorer does.
+    pub fn with_silent_paths(mut self) -> Self {
+        self.refinement_head.weight = self.refinement_head.weight.map(|weight| weight.zeros_like());
+        self.refinement_head.bias = self.refinement_head.bias.map(|bias| bias.map(|bias| bias.zeros_like()));
         self
     }
 

@@ -1,5 +1,7 @@
 //! The network as the search sees it: histories in, queries and path states out, state kept between the steps.
 
+use std::ops::Range;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData, Transaction};
@@ -8,7 +10,7 @@ use thiserror::Error;
 use super::attention::KeysValues;
 use super::config::NetworkConfig;
 use super::network::{EncoderBatch, Network};
-use crate::decode::{Advance, ItemQuery, PathModel, PathState, Residuals};
+use crate::decode::{Advance, PathModel, PathState, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
 
 /// A network with everything that does not change between requests computed once.
@@ -18,7 +20,8 @@ pub struct NetworkScorer<B: Backend> {
     config: NetworkConfig,
     /// v_i of every item, `[items, d]`.
     item_vectors: Tensor<B, 2>,
-    residuals: Vec<f32>,
+    /// Z, `[M * D, d]`.
+    tokens: Vec<f32>,
     device: B::Device,
     batch: Option<BatchState<B>>,
 }
@@ -75,23 +78,42 @@ impl<B: Backend> NetworkScorer<B> {
         codes: &CodeTable,
         device: B::Device,
     ) -> Result<Self, ScorerError> {
-        if codes.items() != config.items || codes.shape() != config.codes {
-            return Err(ScorerError::Codes {
-                items: codes.items(),
-                codebooks: codes.shape().codebooks,
-                entries: codes.shape().entries,
-                expected: format!("{} items, {} x {}", config.items, config.codes.codebooks, config.codes.entries),
-            });
-        }
+        check_codes(&config, codes)?;
         let item_vectors = network.item_vectors(flat_codes(codes, &device));
-        let residuals = floats(network.residuals())?;
-        Ok(Self { network, config, item_vectors, residuals, device, batch: None })
+        let tokens = floats(network.tokens())?;
+        Ok(Self { network, config, item_vectors, tokens, device, batch: None })
     }
 
     /// Lengths are rounded up to a short list, so that a device that compiles kernels per shape sees few shapes.
     fn bucket(&self, longest: usize) -> usize {
         longest.next_power_of_two().max(8).min(self.config.max_history)
     }
+}
+
+/// Refuses a code table that the network was not made for.
+pub(super) fn check_codes(config: &NetworkConfig, codes: &CodeTable) -> Result<(), ScorerError> {
+    if codes.items() == config.items && codes.shape() == config.codes {
+        return Ok(());
+    }
+    Err(ScorerError::Codes {
+        items: codes.items(),
+        codebooks: codes.shape().codebooks,
+        entries: codes.shape().entries,
+        expected: format!("{} items, {} x {}", config.items, config.codes.codebooks, config.codes.entries),
+    })
+}
+
+/// Refuses histories that cannot be encoded.
+pub(super) fn check_histories(histories: &[&History], items: usize) -> Result<(), ScorerError> {
+    for history in histories {
+        if history.is_empty() {
+            return Err(ScorerError::Sequence("a history without events cannot be encoded"));
+        }
+        if let Some(event) = history.iter().find(|event| event.item as usize >= items) {
+            return Err(ScorerError::Item(event.item, items));
+        }
+    }
+    Ok(())
 }
 
 /// Flat token numbers `r * D + j` of a code table, `[items * M]`.
@@ -132,7 +154,7 @@ pub fn encoder_batch<B: Backend>(
     EncoderBatch::new(histories.len(), length, items, kinds, gaps, places, device)
 }
 
-fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, ScorerError> {
+pub(super) fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, ScorerError> {
     tensor.into_data().convert::<f32>().into_vec::<f32>().map_err(|error| ScorerError::Device(format!("{error:?}")))
 }
 
@@ -147,20 +169,12 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         self.config.categories
     }
 
-    fn residuals(&self) -> Residuals<'_> {
-        Residuals { rows: &self.residuals, width: self.config.width }
+    fn token_vectors(&self) -> TokenVectors<'_> {
+        TokenVectors { rows: &self.tokens, width: self.config.width }
     }
 
-    fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, ScorerError> {
-        let items = self.config.items;
-        for history in histories {
-            if history.is_empty() {
-                return Err(ScorerError::Sequence("a history without events cannot be encoded"));
-            }
-            if let Some(event) = history.iter().find(|event| event.item as usize >= items) {
-                return Err(ScorerError::Item(event.item, items));
-            }
-        }
+    fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
+        check_histories(histories, self.config.items)?;
         let requests = histories.len();
         let longest = histories.iter().map(|history| history.len()).max().unwrap_or(1);
         let length = self.bucket(longest);
@@ -172,14 +186,13 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let last: Vec<i32> = lengths.iter().enumerate().map(|(row, count)| (row * length + count - 1) as i32).collect();
         let last = Tensor::from_data(TensorData::new(last, [requests]), &self.device);
         let queries = states.clone().select(0, last); // [requests, d]
-        let scores = self.network.token_scores(queries.clone()); // [requests, M * D]
 
         let padding: Vec<bool> =
             lengths.iter().flat_map(|&count| (0..length).map(move |column| column >= count)).collect();
         let hidden = Tensor::from_data(TensorData::new(padding, [requests, 1, 1, length]), &self.device);
         self.batch = Some(BatchState {
             requests,
-            queries: queries.clone(),
+            queries,
             history: self.network.history_memory(states, requests),
             hidden,
             past: Vec::new(),
@@ -187,16 +200,20 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
             steps: None,
         });
 
-        let (scores, residual) = read_two(scores, queries)?;
-        Ok((0..requests)
-            .map(|row| ItemQuery {
-                token_scores: row_of(&scores, self.config.codes.tokens(), row),
-                residual: row_of(&residual, self.config.width, row),
-            })
-            .collect())
+        Ok(())
     }
 
-    fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, ScorerError> {
+    fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), ScorerError> {
+        let batch = self.batch.as_ref().ok_or(ScorerError::Sequence("items are scored before encode"))?;
+        if requests.end > batch.requests || scores.len() != requests.len() * self.config.items {
+            return Err(ScorerError::Sequence("items are scored for requests that are not"));
+        }
+        let queries = batch.queries.clone().slice(requests); // [requests, d]
+        scores.copy_from_slice(&floats(queries.matmul(self.item_vectors.clone().transpose()))?);
+        Ok(())
+    }
+
+    fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, ScorerError> {
         let batch = self.batch.as_mut().ok_or(ScorerError::Sequence("advance before encode"))?;
         let grid = Grid::place(rows, batch.requests)?;
         let paths = grid.rows * batch.requests;
@@ -233,17 +250,17 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let states = self.network.decode(x, paths, &mut batch.past, &batch.history, batch.hidden.clone()); // [paths, d]
         batch.rows = grid.places;
 
-        let refinements = self.network.token_scores(self.network.refinements(states.clone())); // [paths, M * D]
-        let beliefs = softmax(self.network.category_logits(states), 1); // [paths, categories]
-        let (refinements, beliefs) = read_two(refinements, beliefs)?;
-        Ok(batch
-            .rows
-            .iter()
-            .map(|&at| PathState {
-                token_refinements: row_of(&refinements, self.config.codes.tokens(), at),
-                beliefs: row_of(&beliefs, self.config.categories, at),
-            })
-            .collect())
+        let refinements = self.network.refinements(states.clone()); // [paths, d]
+        let (refinements, found) = if beliefs {
+            read_two(refinements, softmax(self.network.category_logits(states), 1))? // [paths, categories]
+        } else {
+            (floats(refinements)?, Vec::new())
+        };
+        let state = |&at: &usize| PathState {
+            refinement: row_of(&refinements, self.config.width, at),
+            beliefs: if beliefs { row_of(&found, self.config.categories, at) } else { Vec::new() },
+        };
+        Ok(batch.rows.iter().map(state).collect())
     }
 }
 
@@ -292,159 +309,5 @@ fn row_of(table: &[f32], width: usize, row: usize) -> Vec<f32> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use burn::backend::Flex;
-    use burn::tensor::{Distribution, ElementConversion};
-
-    use super::*;
-    use crate::domain::{EventKind, Token};
-
-    /// A network small enough to test with: 30 items, 4 codebooks of 8 entries.
-    pub fn tiny() -> NetworkConfig {
-        NetworkConfig {
-            items: 30,
-            categories: 5,
-            codes: CodeShape { codebooks: 4, entries: 8 },
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 3,
-            width: 16,
-            heads: 2,
-            encoder_layers: 2,
-            decoder_layers: 2,
-            feed_forward: 32,
-            max_history: 20,
-            dropout: 0.0,
-        }
-    }
-
-    fn codes() -> CodeTable {
-        let entries = (0..30 * 4u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 20) as u16 % 8).collect();
-        CodeTable::new(tiny().codes, entries).unwrap()
-    }
-
-    /// A scorer whose path heads and residuals are not zero, so that every part takes part.
-    fn scorer() -> NetworkScorer<Flex> {
-        let (config, device) = (tiny(), Default::default());
-        let mut network = config.init::<Flex>(&device);
-        network.residuals = network.residuals.map(|x| x.random_like(Distribution::Normal(0.0, 0.3)));
-        network.refinement_head.weight =
-            network.refinement_head.weight.map(|x| x.random_like(Distribution::Normal(0.0, 0.3)));
-        NetworkScorer::new(network, config, &codes(), device).unwrap()
-    }
-
-    fn history(items: &[u32]) -> History {
-        let entry = |(at, &item): (usize, &u32)| HistoryEntry { item, kind: EventKind::View, time: at as i64 * 1000 };
-        items.iter().enumerate().map(entry).collect()
-    }
-
-    fn close(a: &[f32], b: &[f32]) {
-        assert_eq!(a.len(), b.len());
-        for (x, y) in a.iter().zip(b) {
-            assert!((x - y).abs() < 1e-4 * (1.0 + x.abs()), "{x} and {y} differ");
-        }
-    }
-
-    #[test]
-    fn batched_histories_equal_single_ones() {
-        let mut scorer = scorer();
-        let histories = [history(&[3]), history(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), history(&[29, 0])];
-        let begin = |request| Advance { request, extends: None };
-        let next = |request, parent, token| Advance { request, extends: Some((parent, token)) };
-        let token = |codebook, entry| Token { codebook, entry };
-
-        let together = scorer.encode(&histories.iter().collect::<Vec<_>>()).unwrap();
-        let roots = scorer.advance(&[begin(0), begin(1), begin(2)]).unwrap();
-        let first = scorer
-            .advance(&[
-                next(0, 0, token(1, 2)),
-                next(2, 2, token(0, 7)),
-                next(2, 2, token(3, 1)),
-                next(1, 1, token(2, 0)),
-            ])
-            .unwrap();
-        let second = scorer.advance(&[next(2, 2, token(0, 5)), next(2, 1, token(1, 1))]).unwrap();
-
-        let alone = scorer.encode(&[&histories[2]]).unwrap();
-        let root = scorer.advance(&[begin(0)]).unwrap();
-        let step = scorer.advance(&[next(0, 0, token(3, 1))]).unwrap();
-        let last = scorer.advance(&[next(0, 0, token(0, 5))]).unwrap();
-
-        close(&together[2].token_scores, &alone[0].token_scores);
-        close(&together[2].residual, &alone[0].residual);
-        close(&roots[2].beliefs, &root[0].beliefs);
-        close(&first[2].token_refinements, &step[0].token_refinements);
-        close(&second[0].token_refinements, &last[0].token_refinements);
-        close(&second[0].beliefs, &last[0].beliefs);
-        assert!(first[1].token_refinements != first[2].token_refinements, "siblings must not share a state");
-    }
-
-    #[test]
-    fn stepping_equals_one_pass_over_the_whole_path() {
-        let mut scorer = scorer();
-        let user = history(&[4, 9, 2]);
-        let path = [Token { codebook: 2, entry: 3 }, Token { codebook: 0, entry: 6 }, Token { codebook: 1, entry: 1 }];
-        scorer.encode(&[&user]).unwrap();
-        let mut stepped = scorer.advance(&[Advance { request: 0, extends: None }]).unwrap();
-        for token in path {
-            stepped.extend(scorer.advance(&[Advance { request: 0, extends: Some((0, token)) }]).unwrap());
-        }
-
-        scorer.encode(&[&user]).unwrap();
-        let state = scorer.batch.take().unwrap();
-        let network = &scorer.network;
-        let inputs: Vec<_> = std::iter::once(network.begin_inputs(state.queries))
-            .chain(path.iter().enumerate().map(|(at, &token)| {
-                let flat = scorer.config.codes.flat(token) as i32;
-                let flat = Tensor::<Flex, 1, Int>::from_data(TensorData::new(vec![flat], [1]), &scorer.device);
-                network.token_inputs(network.tokens().select(0, flat), at + 1)
-            }))
-            .collect();
-        let x = Tensor::cat(inputs, 0); // [steps, d]
-        let states = network.decode(x, 1, &mut Vec::new(), &state.history, state.hidden);
-        let beliefs = floats(softmax(network.category_logits(states), 1)).unwrap();
-        for (step, stepped) in stepped.iter().enumerate() {
-            close(&stepped.beliefs, &row_of(&beliefs, 5, step));
-        }
-    }
-
-    #[test]
-    fn a_query_times_the_item_vectors_is_its_token_scores_plus_residual() {
-        let mut scorer = scorer();
-        let query = scorer.encode(&[&history(&[7, 8])]).unwrap().remove(0);
-        let (codes, device) = (codes(), scorer.device);
-        let vectors = scorer.network.item_vectors(flat_codes(&codes, &device));
-        let batch = encoder_batch(&[&history(&[7, 8])], 2, scorer.config.max_history, &device);
-        let states = scorer.network.encode(&batch, vectors.clone().select(0, batch.items.clone()));
-        let product = floats(states.slice(1..2).matmul(vectors.transpose())).unwrap();
-        let residuals = scorer.residuals();
-        let sums: Vec<f32> = (0..30u32)
-            .map(|item| {
-                let tokens: f32 =
-                    codes.code(item).iter().enumerate().map(|(r, &j)| query.token_scores[r * 8 + usize::from(j)]).sum();
-                let row = row_of(residuals.rows, residuals.width, item as usize);
-                tokens + row.iter().zip(&query.residual).map(|(e, u)| e * u).sum::<f32>()
-            })
-            .collect();
-        close(&sums, &product);
-    }
-
-    #[test]
-    fn calls_out_of_turn_and_foreign_items_are_errors() {
-        let mut scorer = scorer();
-        assert!(matches!(scorer.advance(&[Advance { request: 0, extends: None }]), Err(ScorerError::Sequence(_))));
-        assert!(matches!(scorer.encode(&[&history(&[30])]), Err(ScorerError::Item(30, 30))));
-        scorer.encode(&[&history(&[1])]).unwrap();
-        assert!(scorer.advance(&[Advance { request: 1, extends: None }]).is_err());
-    }
-
-    #[test]
-    fn fresh_path_heads_refine_nothing() {
-        let (config, device) = (tiny(), Default::default());
-        let mut scorer = NetworkScorer::new(config.init::<Flex>(&device), config, &codes(), device).unwrap();
-        scorer.encode(&[&history(&[1, 2])]).unwrap();
-        let state = scorer.advance(&[Advance { request: 0, extends: None }]).unwrap().remove(0);
-        assert!(state.token_refinements.iter().all(|x| x.elem::<f32>() == 0.0));
-        assert!((state.beliefs.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-    }
-}
+#[path = "scorer_tests.rs"]
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 use super::Recorder;
 use super::tests::{House, house, ids, lasting, series, variant, viewed};
-use crate::domain::{AssignmentReason, Exposure, Failure, RecommendAnswer, RecommendRequest};
+use crate::domain::{AssignmentReason, Engine, Exposure, Failure, RecommendAnswer, RecommendRequest};
 use crate::engine::fake::{FAILS, FakeModel, PANICS};
 use crate::events::{EventsConfig, Record, read_records};
 use crate::experiment::{ArmConfig, ExperimentConfig, ExperimentsConfig};
@@ -79,7 +79,7 @@ async fn the_settings_of_an_arm_are_as_if_the_request_had_sent_them() {
     let house = house(FakeModel::default()).await;
     let plain = ask(&house, &[5, 6]).await;
     let mut exact = RecommendRequest { user_id: "ann".into(), ..viewed(&[5, 6]) };
-    exact.decode.exact = Some(true);
+    exact.decode.engine = Some(Engine::Exact);
     let sent = house.recommender.recommend(exact, None).await.unwrap();
     let arm = toml::from_str("name = \"exact\"\ndecode = { engine = \"exact\" }").unwrap();
     house.recommender.set_experiments(&everybody(arm)).unwrap();
@@ -89,7 +89,7 @@ async fn the_settings_of_an_arm_are_as_if_the_request_had_sent_them() {
     assert_eq!(untold(&assigned), lasting(&sent));
     assert_ne!(untold(&assigned), lasting(&plain));
     let mut own = RecommendRequest { user_id: "ann".into(), ..viewed(&[5, 6]) };
-    own.decode.exact = Some(false);
+    own.decode.engine = Some(Engine::Beam);
     assert_eq!(untold(&house.recommender.recommend(own, None).await.unwrap()), lasting(&plain));
 }
 

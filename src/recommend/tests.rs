@@ -315,7 +315,7 @@ async fn wrong_requests_are_refused_by_name() {
 async fn overrides_change_this_request_alone() {
     let house = house(FakeModel::default()).await;
     let plain = house.recommender.recommend(viewed(&[5, 6]), None).await.unwrap();
-    let decode = DecodeOverrides { exact: Some(true), ..DecodeOverrides::default() };
+    let decode = DecodeOverrides { engine: Some(crate::domain::Engine::Exact), ..DecodeOverrides::default() };
     let exact = house.recommender.recommend(RecommendRequest { decode, ..viewed(&[5, 6]) }, None).await.unwrap();
     assert_ne!(lasting(&exact).items, lasting(&plain).items);
     let again = house.recommender.recommend(viewed(&[5, 6]), None).await.unwrap();

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
 use burn::tensor::backend::Backend;
 use serde::Deserialize;
 
 use crate::artifact::{self, TensorFacts};
 use crate::engine::{Engine, EngineError, EngineHandle};
-use crate::model::{NetworkConfig, NetworkScorer};
+#[cfg(feature = "cuda")]
+use crate::model::NetworkScorer;
+use crate::model::{CpuScorer, NetworkConfig};
 
 /// Where the network runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -35,7 +38,7 @@ impl Device {
         built: impl FnOnce() + Send + 'static,
     ) -> Result<EngineHandle, EngineError> {
         match self {
-            Device::Cpu => start_on::<burn::backend::Flex>(engine, weights, built).await,
+            Device::Cpu => start_on_cpu(engine, weights, built).await,
             #[cfg(feature = "cuda")]
             Device::Cuda => start_on::<burn::backend::Cuda>(engine, weights, built).await,
             #[cfg(not(feature = "cuda"))]
@@ -47,6 +50,26 @@ impl Device {
     }
 }
 
+/// The network in the CPU's own form; burn's is dropped as soon as it is read.
+async fn start_on_cpu(
+    engine: Engine,
+    weights: Weights,
+    built: impl FnOnce() + Send + 'static,
+) -> Result<EngineHandle, EngineError> {
+    let index = Arc::clone(&engine.index);
+    let build = move || -> Result<CpuScorer, String> {
+        let Weights { network, facts, bytes } = weights;
+        let device = Default::default();
+        let loaded = artifact::build_network::<burn::backend::Flex>(&network, facts, bytes, &device)
+            .map_err(|error| error.to_string())?;
+        let scorer = CpuScorer::new(&loaded, network, index.codes(), &device).map_err(|error| error.to_string())?;
+        built();
+        Ok(scorer)
+    };
+    engine.start(build).await
+}
+
+#[cfg(feature = "cuda")]
 async fn start_on<B: Backend>(
     engine: Engine,
     weights: Weights,

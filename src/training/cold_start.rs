@@ -24,7 +24,7 @@ use crate::domain::CodeTable;
 use crate::evaluation::{
     ContentKnn, Placed, Popular, Ranker, RunLabel, RunRecord, Search, Trial, evaluate_with_places, event_counts,
 };
-use crate::model::{NetworkConfig, NetworkScorer, load_weights};
+use crate::model::{CpuScorer, NetworkConfig, load_weights};
 use crate::tokenizer::{FeatureTable, ItemSource, Modality};
 
 /// Weights of an event to the one after it that content-kNN tries; the best on these very targets is kept, in its favour.
@@ -168,7 +168,7 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
         if let Some(launch) = launch {
             network = arrival.settle(network, launch, &device)?;
         }
-        let mut scorer = NetworkScorer::new(network, grown.clone(), everything.codes(), device)?;
+        let mut scorer = CpuScorer::new(&network, grown.clone(), everything.codes(), &device)?;
         let settings = DecodeSettings { corp: false, engine, ..DecodeSettings::default() };
         let mut search = Search::new(&mut scorer, &everything, settings);
         let placed = evaluate_with_places(&mut search, trials, all.items.len(), &mut |_| ())?;

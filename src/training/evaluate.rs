@@ -12,10 +12,10 @@ use serde_json::json;
 use super::dataset::{Dataset, Part, Split};
 use super::record::{Bench, category_calibration, dataset_facts};
 use crate::artifact::{LoadedBundle, load};
-use crate::decode::{DecodeSettings, Engine};
+use crate::decode::{DecodeSettings, Engine, PathModel};
 use crate::domain::ItemNumber;
 use crate::evaluation::{Evaluation, HEADLINE, Question, Search, Trial, baselines, evaluate_with_places, event_counts};
-use crate::model::NetworkScorer;
+use crate::model::CpuScorer;
 
 /// `evaluate`: metrics of a bundle on a data set.
 #[derive(Debug, Clone, Args)]
@@ -68,6 +68,18 @@ pub enum Ranking {
     Beam,
     /// The exact scorer.
     Exact,
+    /// The exact scorer's best, ranked anew along their paths.
+    Draft,
+}
+
+impl From<Ranking> for Engine {
+    fn from(ranking: Ranking) -> Self {
+        match ranking {
+            Ranking::Beam => Engine::Beam,
+            Ranking::Exact => Engine::Exact,
+            Ranking::Draft => Engine::Draft,
+        }
+    }
 }
 
 /// Evaluates; `progress` is told of users done and users in all.
@@ -80,7 +92,7 @@ pub fn run(args: &EvaluateArgs, progress: &mut dyn FnMut(usize, usize)) -> anyho
     let device = Default::default();
     let network = bundle.network::<Flex>(&device)?;
     let sizes = bundle.manifest.network.clone();
-    let mut network = NetworkScorer::new(network, sizes, bundle.index.codes(), device)?;
+    let mut network = CpuScorer::new(&network, sizes, bundle.index.codes(), &device)?;
     let split = Split::new(&dataset);
     let trials = split.trials(match args.split {
         Held::Test => Part::Test,
@@ -111,10 +123,7 @@ pub fn run(args: &EvaluateArgs, progress: &mut dyn FnMut(usize, usize)) -> anyho
 fn settings(bundle: &LoadedBundle, args: &EvaluateArgs) -> anyhow::Result<DecodeSettings> {
     let mut settings: DecodeSettings = bundle.manifest.decode_as()?;
     if let Some(engine) = args.engine {
-        settings.engine = match engine {
-            Ranking::Beam => Engine::Beam,
-            Ranking::Exact => Engine::Exact,
-        };
+        settings.engine = engine.into();
     }
     settings.beam = args.beam.unwrap_or(settings.beam);
     settings.validate().map_err(|wrong| {
@@ -135,8 +144,8 @@ pub(super) fn same_items(bundle: &LoadedBundle, dataset: &Dataset) -> anyhow::Re
     Ok(())
 }
 
-fn write_rankings<B: burn::tensor::backend::Backend>(
-    search: &mut Search<'_, B>,
+fn write_rankings<M: PathModel>(
+    search: &mut Search<'_, M>,
     dataset: &Dataset,
     trials: &[Trial],
     path: &std::path::Path,

@@ -14,4 +14,5 @@ pub mod precision;
 pub mod preset;
 pub mod pretrain;
 pub mod record;
+pub mod reflect;
 pub mod report;

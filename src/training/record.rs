@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use burn::tensor::backend::Backend;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -18,7 +17,6 @@ use crate::evaluation::{
     CategoryCalibration, DatasetFacts, EpochPoint, EvaluationError, Machine, Placed, Ranker, RunLabel, RunRecord,
     Slices, TokenUse, Trial, evaluate_with_places, peak_memory_bytes,
 };
-use crate::model::NetworkScorer;
 use crate::tokenizer::Diagnostics;
 
 /// The test targets of a data set, and what cutting them into slices takes: the same for every system.
@@ -90,17 +88,18 @@ impl Bench<'_> {
 
 /// How well the category head knows its own mind: what it believes before the first token, held against the categories of
 /// the trials' targets.
-pub fn category_calibration<B: Backend>(
-    network: &mut NetworkScorer<B>,
+pub fn category_calibration<M: PathModel>(
+    network: &mut M,
     index: &Index,
     trials: &[Trial],
 ) -> anyhow::Result<CategoryCalibration> {
     let mut pairs = Vec::with_capacity(trials.len());
     for batch in trials.chunks(256) {
         let histories: Vec<&History> = batch.iter().map(|trial| &trial.history).collect();
-        network.encode(&histories)?;
+        network.encode(&histories).map_err(|error| anyhow::anyhow!("encode: {error}"))?;
         let begin: Vec<Advance> = (0..batch.len()).map(|request| Advance { request, extends: None }).collect();
-        for (trial, state) in batch.iter().zip(network.advance(&begin)?) {
+        let states = network.advance(&begin, true).map_err(|error| anyhow::anyhow!("advance: {error}"))?;
+        for (trial, state) in batch.iter().zip(states) {
             let beliefs = state.beliefs.iter().copied().zip(0u32..);
             let (belief, category) = beliefs.fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
             pairs.push((belief, index.item(trial.target).category == category));

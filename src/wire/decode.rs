@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::f32::consts::LN_2;
 use std::fmt::Display;
 
-use crate::domain::{DecodeOverrides, Event, EventKind, Failure, Filter, RecommendRequest, Steering};
+use crate::domain::{DecodeOverrides, Engine, Event, EventKind, Failure, Filter, RecommendRequest, Steering};
 
 use super::checks::{Checks, MAX_TEXT};
 use super::v1;
@@ -171,12 +171,13 @@ fn weight(checks: &mut Checks, field: impl Display, weight: f32) -> f32 {
 }
 
 fn overrides(checks: &mut Checks, sent: v1::DecodeOptions) -> DecodeOverrides {
-    let exact = match v1::Engine::try_from(sent.engine) {
+    let engine = match v1::Engine::try_from(sent.engine) {
         Ok(v1::Engine::Unspecified) => None,
-        Ok(v1::Engine::Beam) => Some(false),
-        Ok(v1::Engine::Exact) => Some(true),
+        Ok(v1::Engine::Beam) => Some(Engine::Beam),
+        Ok(v1::Engine::Exact) => Some(Engine::Exact),
+        Ok(v1::Engine::Draft) => Some(Engine::Draft),
         Err(_) => {
-            checks.refuse("decode.engine", format!("is {}, expected an Engine (0 to 2)", sent.engine));
+            checks.refuse("decode.engine", format!("is {}, expected an Engine (0 to 3)", sent.engine));
             None
         }
     };
@@ -185,7 +186,7 @@ fn overrides(checks: &mut Checks, sent: v1::DecodeOptions) -> DecodeOverrides {
         theta: sent.theta.map(|theta| checks.up_to("decode.theta", theta, LN_2)),
         corp: sent.corp,
         full_path: sent.full_path,
-        exact,
+        engine,
     }
 }
 

@@ -197,7 +197,10 @@ fn decode_options_are_checked() {
     assert_eq!(named, ["decode.engine", "decode.beam", "decode.theta"]);
     let decode = v1::DecodeOptions { engine: v1::Engine::Exact as i32, corp: Some(false), ..Default::default() };
     let request = recommend(v1::RecommendRequest { decode: Some(decode), ..user() }).unwrap();
-    assert_eq!(request.decode, DecodeOverrides { exact: Some(true), corp: Some(false), ..Default::default() });
+    assert_eq!(
+        request.decode,
+        DecodeOverrides { engine: Some(Engine::Exact), corp: Some(false), ..Default::default() }
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use reg4rec::artifact::{
 use reg4rec::catalog::{CatalogItem, Index};
 use reg4rec::decode::{DecodeJob, DecodeSettings, decode};
 use reg4rec::domain::{CodeShape, CodeTable, EventKind, Filter, HistoryEntry, Item};
-use reg4rec::model::{NetworkConfig, NetworkScorer, load_weights, save_weights};
+use reg4rec::model::{CpuScorer, NetworkConfig, load_weights, save_weights};
 
 const CATEGORIES: [&str; 3] = ["Hats", "Shoes", "Gloves"];
 
@@ -76,7 +76,7 @@ impl Expected {
     pub fn answer(&self, history: &[u32], k: usize) -> Vec<(String, f32)> {
         let device = Default::default();
         let loaded = load_weights::<Flex>(&network(), self.weights.clone(), &device).unwrap();
-        let mut model = NetworkScorer::new(loaded, network(), &self.codes, device).unwrap();
+        let mut model = CpuScorer::new(&loaded, network(), &self.codes, &device).unwrap();
         let index = index();
         let entry = |&item: &u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
         let history: Vec<HistoryEntry> = history.iter().map(entry).collect();

@@ -1,5 +1,6 @@
 //! An engine whose thread panics: its callers are told, the server says that it is not ready, and it ends with an error.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use reg4rec::decode::{Advance, DecodeSettings, ItemQuery, PathModel, PathState, Residuals};
+use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, TokenVectors};
 use reg4rec::domain::{CodeShape, History};
 use reg4rec::engine::{Engine, EngineConfig, EngineMetrics};
 use reg4rec::history::{HistoryConfig, HistoryStore};
@@ -32,15 +33,19 @@ impl PathModel for Panics {
         self.1
     }
 
-    fn residuals(&self) -> Residuals<'_> {
-        Residuals { rows: &[], width: 0 }
+    fn token_vectors(&self) -> TokenVectors<'_> {
+        TokenVectors { rows: &[], width: 0 }
     }
 
-    fn encode(&mut self, _: &[&History]) -> Result<Vec<ItemQuery>, String> {
+    fn encode(&mut self, _: &[&History]) -> Result<(), String> {
         panic!("asked to panic")
     }
 
-    fn advance(&mut self, _: &[Advance]) -> Result<Vec<PathState>, String> {
+    fn score_items(&mut self, _: Range<usize>, _: &mut [f32]) -> Result<(), String> {
+        panic!("asked to panic")
+    }
+
+    fn advance(&mut self, _: &[Advance], _: bool) -> Result<Vec<PathState>, String> {
         panic!("asked to panic")
     }
 }

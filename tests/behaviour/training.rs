@@ -190,6 +190,25 @@ fn evaluation_prints_one_json_object_with_baselines() {
 }
 
 #[test]
+fn a_reflection_tells_engines_orders_and_thresholds_apart() {
+    let shop = shop();
+    let found =
+        run(&["reflect", "--bundle", text(&shop.bundle), "--data", text(&shop.data), "--users", "150", "--json"]);
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let rows = |part: &str| found[part].as_array().unwrap().clone();
+    let row = |part: &str, setting: &str| rows(part).into_iter().find(|row| row["setting"] == setting).unwrap();
+    // Path heads of zero change nothing but which paths are found.
+    let (exact, silent) = (row("engines", "exact"), row("engines", "beam, path heads zero"));
+    let recall = |row: &Value| row["recall_at_10"].as_f64().unwrap();
+    assert!((recall(&exact) - recall(&silent)).abs() < 0.03, "{exact} {silent}");
+    assert_eq!((rows("orders").len(), rows("thresholds").len()), (12, 39));
+    let strict = row("thresholds", "beam 20, theta 0.02");
+    let lax = row("thresholds", "beam 20, theta 0.3");
+    assert!(strict["pruned"].as_f64() >= lax["pruned"].as_f64(), "{strict} {lax}");
+    assert!(rows("thresholds").iter().all(|row| row["short"] == 0.0), "pruning made an answer short");
+}
+
+#[test]
 fn an_evaluation_can_be_recorded_and_reported() {
     let shop = shop();
     let home = tempfile::tempdir().unwrap();

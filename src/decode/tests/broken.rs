@@ -12,10 +12,10 @@ fn scores_that_are_no_numbers_rank_last_and_are_counted() {
     let index = random_catalogue(1, 60, SHAPE);
     let root = everything(&index);
     for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
-        let mut model = Fake::random(1, SHAPE, 60, 1.0);
+        let mut model = Fake::random(1, &index, 1.0);
         model.rows[3 * 5] = broken; // item 5
         model.rows[3 * 8] = broken; // item 8
-        for engine in [Engine::Beam, Engine::Exact] {
+        for engine in [Engine::Beam, Engine::Exact, Engine::Draft] {
             for full_path in [false, true] {
                 let settings = DecodeSettings { engine, full_path, ..full_width() };
                 let outcome = alone(&mut model, &index, &root, 60, &settings);
@@ -35,7 +35,7 @@ fn a_network_of_nothing_but_nan_still_answers_eligible_items_once() {
     let root = everything(&index);
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, -0.0];
     for seed in 0..40 {
-        let mut model = Fake::random(seed, SHAPE, 80, 1.0);
+        let mut model = Fake::random(seed, &index, 1.0);
         let (query, read) = (model.query, model.read);
         let any = move |at: usize, share: u64| {
             let draw = hash(&[seed, at as u64]);
@@ -71,7 +71,7 @@ fn a_network_of_nothing_but_nan_still_answers_eligible_items_once() {
 #[test]
 fn jobs_that_ask_for_nothing_do_not_reach_the_network() {
     let index = random_catalogue(3, 30, SHAPE);
-    let mut model = Fake::random(3, SHAPE, 30, 1.0);
+    let mut model = Fake::random(3, &index, 1.0);
     let (settings, root) = (DecodeSettings::default(), everything(&index));
     let nothing = index.root(&Filter { include_categories: vec!["unheard of".into()], ..Filter::default() }, &[]);
     let outcome = alone(&mut model, &index, &nothing, 10, &settings);
@@ -86,19 +86,19 @@ fn a_network_or_job_that_does_not_fit_is_refused() {
     let index = random_catalogue(3, 30, SHAPE);
     let (settings, root, none) = (DecodeSettings::default(), everything(&index), vec![]);
     let job = DecodeJob { history: &none, k: 3, root: &root, settings: &settings, explain: false, bias: None };
-    let mut model = Fake::random(3, SHAPE, 30, 1.0);
+    let mut model = Fake::random(3, &index, 1.0);
     assert_eq!(decode(&mut model, &index, &[job], &|_| true), Err(DecodeError::EmptyHistory(0)));
 
     let history = history(1);
     let job = DecodeJob { history: &history, ..job };
     let other = DecodeJob { root: &everything(&random_catalogue(3, 31, SHAPE)), ..job };
     assert!(matches!(decode(&mut model, &index, &[other], &|_| true), Err(DecodeError::Shape { found: 31, .. })));
-    model.rows.pop();
+    model.tokens.pop();
     let error = decode(&mut model, &index, &[job], &|_| true).unwrap_err();
-    assert_eq!(error.to_string(), "the network's residuals: 89, expected 90");
-    let mut model = Fake::random(3, CodeShape { codebooks: 2, entries: 4 }, 30, 1.0);
+    assert_eq!(error.to_string(), "the network's token vectors: 143, expected 144");
+    let mut model = Fake::random(3, &random_catalogue(3, 30, CodeShape { codebooks: 2, entries: 4 }), 1.0);
     assert!(matches!(decode(&mut model, &index, &[job], &|_| true), Err(DecodeError::Shape { found: 2, .. })));
-    let mut model = Fake::random(3, SHAPE, 30, 1.0);
+    let mut model = Fake::random(3, &index, 1.0);
     let read = model.read;
     model.read = Box::new(move |key, tokens| {
         let mut state = read(key, tokens);
@@ -111,12 +111,19 @@ fn a_network_or_job_that_does_not_fit_is_refused() {
 #[test]
 fn settings_are_refused_by_the_name_of_each_bad_field() {
     assert_eq!(DecodeSettings::default().validate(), Ok(()));
-    let bad = DecodeSettings { beam: 0, reserve: 1001, theta: f32::NAN, shortlist: 0, ..DecodeSettings::default() };
+    let bad = DecodeSettings {
+        beam: 0,
+        reserve: 1001,
+        theta: f32::NAN,
+        shortlist: 0,
+        draft_items: 0,
+        ..DecodeSettings::default()
+    };
     let fields: Vec<String> = bad.validate().unwrap_err().into_iter().map(|violation| violation.field).collect();
-    assert_eq!(fields, ["beam", "reserve", "theta", "shortlist"]);
+    assert_eq!(fields, ["beam", "reserve", "theta", "shortlist", "draft_items"]);
     assert!(serde_json::from_str::<DecodeSettings>(r#"{"beem": 3}"#).is_err());
     let read: DecodeSettings = serde_json::from_str(r#"{"beam": 3, "engine": "exact", "expansion": "flat"}"#).unwrap();
     assert_eq!((read.beam, read.engine, read.expansion), (3, Engine::Exact, Expansion::Flat));
-    let overrides = DecodeOverrides { beam: Some(7), exact: Some(false), ..DecodeOverrides::default() };
+    let overrides = DecodeOverrides { beam: Some(7), engine: Some(Engine::Beam), ..DecodeOverrides::default() };
     assert_eq!(read.with(&overrides), DecodeSettings { beam: 7, engine: Engine::Beam, ..read.clone() });
 }

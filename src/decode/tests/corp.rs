@@ -1,9 +1,9 @@
 //! CORP: pruning and roll-back, on a catalogue made by hand.
 
-use crate::decode::{DecodeSettings, ItemQuery, PathState, divergence};
+use crate::decode::{DecodeSettings, divergence};
 use crate::domain::{CodeShape, Token};
 
-use super::fake::{Fake, alone, catalogue, everything};
+use super::fake::{Fake, ItemQuery, TableState, alone, catalogue, everything};
 
 const SHAPE: CodeShape = CodeShape { codebooks: 2, entries: 4 };
 
@@ -17,9 +17,10 @@ fn scenario(jumps: &'static [u16]) -> (crate::catalog::Index, Fake) {
         // Jumps differ in size: a higher entry jumps less.
         let size = 0.9 - 0.1 * tokens.last().map_or(0.0, |token| f32::from(token.entry));
         let beliefs = if jumped { vec![1.0 - size, size] } else { vec![1.0, 0.0] };
-        PathState { token_refinements: vec![0.0; 8], beliefs }
+        TableState { token_refinements: vec![0.0; 8], beliefs }
     };
-    (index, Fake::of(SHAPE, 2, 0, vec![], Box::new(query), Box::new(read)))
+    let fake = Fake::of(&index, 2, 0, vec![], Box::new(query), Box::new(read));
+    (index, fake)
 }
 
 fn settings() -> DecodeSettings {
@@ -81,7 +82,7 @@ fn the_first_token_is_exempt_unless_asked() {
     assert_eq!(outcome.pruned, 0);
 
     let (index, mut model) = scenario(&[]);
-    model.read = Box::new(|_, tokens: &[Token]| PathState {
+    model.read = Box::new(|_, tokens: &[Token]| TableState {
         token_refinements: vec![0.0; 8],
         // After codebook 0's token 0 the belief jumps and stays.
         beliefs: if tokens.first().is_some_and(|t| t.entry == 0) { vec![0.0, 1.0] } else { vec![1.0, 0.0] },

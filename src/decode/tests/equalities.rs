@@ -1,6 +1,6 @@
 //! Two ways to the same numbers.
 
-use crate::decode::{DecodeJob, DecodeSettings, Engine, Expansion, Outcome, decode, exact};
+use crate::decode::{DecodeJob, DecodeSettings, Engine, Expansion, Outcome, decode};
 use crate::domain::{CodeShape, Filter};
 
 use super::fake::{Fake, alone, everything, full_width, history, key, random_catalogue};
@@ -21,7 +21,7 @@ fn assert_same_ranking(one: &Outcome, other: &Outcome) {
 #[test]
 fn a_batched_request_gets_what_it_gets_alone() {
     let index = random_catalogue(5, 300, SHAPE);
-    let mut model = Fake::random(5, SHAPE, 300, 1.0);
+    let mut model = Fake::random(5, &index, 1.0);
     let base = DecodeSettings { beam: 6, finish_at: 3, ..DecodeSettings::default() };
     let variants = [
         base.clone(),
@@ -64,7 +64,7 @@ fn a_batched_request_gets_what_it_gets_alone() {
 #[test]
 fn a_job_dropped_between_steps_leaves_the_others_as_they_were() {
     let index = random_catalogue(8, 200, SHAPE);
-    let mut model = Fake::random(8, SHAPE, 200, 1.0);
+    let mut model = Fake::random(8, &index, 1.0);
     let settings = DecodeSettings { beam: 4, full_path: true, ..DecodeSettings::default() };
     let (histories, root) = ([history(1), history(2), history(3)], everything(&index));
     let jobs: Vec<DecodeJob> = histories
@@ -85,7 +85,7 @@ fn a_job_dropped_between_steps_leaves_the_others_as_they_were() {
 #[test]
 fn explaining_changes_no_item_and_no_score() {
     let index = random_catalogue(6, 300, SHAPE);
-    let mut model = Fake::random(6, SHAPE, 300, 1.0);
+    let mut model = Fake::random(6, &index, 1.0);
     let root = everything(&index);
     for settings in [DecodeSettings::default(), DecodeSettings { beam: 5, full_path: true, ..Default::default() }] {
         let told = alone(&mut model, &index, &root, 20, &settings);
@@ -102,7 +102,7 @@ fn explaining_changes_no_item_and_no_score() {
 fn item_probabilities_sum_to_one() {
     for seed in 0..20 {
         let index = random_catalogue(seed, 150, SHAPE);
-        let mut model = Fake::random(seed, SHAPE, 150, 2.0);
+        let mut model = Fake::random(seed, &index, 2.0);
         let root = everything(&index);
         let early = DecodeSettings { full_path: false, finish_at: 4, finish_together: 0, ..full_width() };
         let exact = DecodeSettings { engine: Engine::Exact, ..full_width() };
@@ -119,12 +119,10 @@ fn item_probabilities_sum_to_one() {
 fn without_refinements_the_full_width_beam_is_the_exact_scorer() {
     for seed in 0..20 {
         let index = random_catalogue(seed, 200, SHAPE);
-        let mut model = Fake::random(seed, SHAPE, 200, 0.0);
+        let mut model = Fake::random(seed, &index, 0.0);
         let root = index.root(&Filter::default(), &[3, 4, 5]);
-        let (history, settings) = (history(1), full_width());
-        let query = (model.query)(key(&history));
-        let job = DecodeJob { history: &history, k: 200, root: &root, settings: &settings, explain: false, bias: None };
-        let oracle = exact(&query, crate::decode::PathModel::residuals(&model), &index, &job);
+        let exact = DecodeSettings { engine: Engine::Exact, ..full_width() };
+        let oracle = alone(&mut model, &index, &root, 200, &exact);
         let early = DecodeSettings { full_path: false, finish_at: 4, finish_together: 0, ..full_width() };
         let flat = DecodeSettings { expansion: Expansion::Flat, ..full_width() };
         for settings in [full_width(), early, DecodeSettings { full_path: false, ..full_width() }, flat] {
@@ -140,7 +138,7 @@ fn without_refinements_the_full_width_beam_is_the_exact_scorer() {
 fn with_refinements_the_full_width_beam_scores_every_item_along_its_own_path() {
     for seed in 0..12 {
         let index = random_catalogue(seed, 120, SHAPE);
-        let mut model = Fake::random(seed, SHAPE, 120, 2.0);
+        let mut model = Fake::random(seed, &index, 2.0);
         let root = everything(&index);
         for finish_at in [0, 1, 5] {
             let full_path = finish_at == 0;
@@ -159,11 +157,57 @@ fn with_refinements_the_full_width_beam_scores_every_item_along_its_own_path() {
 #[test]
 fn stepping_on_and_finishing_early_agree_without_refinements() {
     let index = random_catalogue(3, 400, SHAPE);
-    let mut model = Fake::random(3, SHAPE, 400, 0.0);
+    let mut model = Fake::random(3, &index, 0.0);
     let root = everything(&index);
     let full = alone(&mut model, &index, &root, 400, &full_width());
     for finish_at in 1..20 {
         let early = DecodeSettings { full_path: false, finish_at, finish_together: 0, ..full_width() };
         assert_same_ranking(&alone(&mut model, &index, &root, 400, &early), &full);
+    }
+}
+
+#[test]
+fn without_refinements_a_draft_ranks_and_scores_as_the_exact_scorer() {
+    for seed in 0..20 {
+        let index = random_catalogue(seed, 200, SHAPE);
+        let mut model = Fake::random(seed, &index, 0.0);
+        let root = index.root(&Filter::default(), &[3, 4, 5]);
+        let exact = DecodeSettings { engine: Engine::Exact, ..DecodeSettings::default() };
+        for draft_items in [1, 10, 64, 1000] {
+            let draft = DecodeSettings { engine: Engine::Draft, draft_items, ..exact.clone() };
+            for draft in [DecodeSettings { full_path: true, ..draft.clone() }, draft] {
+                let found = alone(&mut model, &index, &root, 10, &draft);
+                assert_same_ranking(&found, &alone(&mut model, &index, &root, 10, &exact));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_draft_scores_the_scorers_best_along_their_own_paths_and_no_others() {
+    for seed in 0..12 {
+        let index = random_catalogue(seed, 120, SHAPE);
+        let mut model = Fake::random(seed, &index, 2.0);
+        let root = everything(&index);
+        let exact = DecodeSettings { engine: Engine::Exact, ..full_width() };
+        let mut best: Vec<u32> = alone(&mut model, &index, &root, 30, &exact).items.iter().map(|at| at.item).collect();
+        best.sort_unstable();
+        for finish_at in [0, 1, 5] {
+            let full_path = finish_at == 0;
+            let draft =
+                DecodeSettings { engine: Engine::Draft, draft_items: 30, full_path, finish_at, ..exact.clone() };
+            let settings = DecodeSettings { finish_together: 0, corp: true, ..draft };
+            let outcome = alone(&mut model, &index, &root, 30, &settings);
+            let mut found: Vec<u32> = outcome.items.iter().map(|at| at.item).collect();
+            found.sort_unstable();
+            assert_eq!((&found, outcome.pruned), (&best, 0));
+            for item in &outcome.items {
+                let naive = log_probability(&model, &index, &root, key(&history(1)), item.item, finish_at);
+                let score = f64::from(item.score);
+                assert!((score - naive).abs() < 5e-5, "seed {seed}, item {}: {score}, naive {naive}", item.item);
+            }
+            let few = alone(&mut model, &index, &root, 5, &settings);
+            assert_eq!(few.items, outcome.items[..5], "the same draft, the first five of it");
+        }
     }
 }

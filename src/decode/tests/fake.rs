@@ -1,17 +1,33 @@
 //! A network made of tables, and small catalogues for it.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use crate::catalog::{Candidates, CatalogItem, Index};
-use crate::decode::{Advance, DecodeJob, DecodeSettings, ItemQuery, Outcome, PathModel, PathState, Residuals, decode};
+use crate::decode::{Advance, DecodeJob, DecodeSettings, Outcome, PathModel, PathState, TokenVectors, decode};
 use crate::domain::{CodeShape, CodeTable, EventKind, Filter, History, HistoryEntry, Item, Token};
 
+/// What a user likes: s(i) is the sum of its tokens' scores and of <residual, the item's row>.
+pub struct ItemQuery {
+    pub token_scores: Vec<f32>,
+    pub residual: Vec<f32>,
+}
+
+/// What is read after a path: an item's score gains its tokens' refinements.
+pub struct TableState {
+    pub token_refinements: Vec<f32>,
+    pub beliefs: Vec<f32>,
+}
+
 /// The state after a path: from the history's key and the tokens so far.
-pub type Reader = Box<dyn Fn(u64, &[Token]) -> PathState>;
+pub type Reader = Box<dyn Fn(u64, &[Token]) -> TableState>;
 
 /// Answers from tables; every number is a function of its seed, the history and the tokens of the path, in order.
 pub struct Fake {
     pub shape: CodeShape,
+    codes: CodeTable,
+    /// Every token is a direction of its own, so that any table of refinements is a query.
+    pub tokens: Vec<f32>,
     pub categories: usize,
     pub width: usize,
     pub rows: Vec<f32>,
@@ -27,8 +43,8 @@ pub struct Fake {
 
 impl Fake {
     /// Random scores, and random refinements of this size (zero: none).
-    pub fn random(seed: u64, shape: CodeShape, items: usize, refinement: f32) -> Self {
-        let (width, categories) = (3, 4);
+    pub fn random(seed: u64, index: &Index, refinement: f32) -> Self {
+        let (shape, items, width, categories) = (index.codes().shape(), index.len(), 3, 4);
         let residual = move |at: usize| 0.5 * noise(&[seed, 1, at as u64]);
         let query = move |key: u64| ItemQuery {
             token_scores: (0..shape.tokens()).map(|at| 1.5 * noise(&[seed, 2, key, at as u64])).collect(),
@@ -39,23 +55,28 @@ impl Fake {
                 tokens.iter().fold(hash(&[seed, 4, key]), |path, token| hash(&[path, shape.flat(*token) as u64]));
             let raw: Vec<f32> = (0..categories).map(|at| noise(&[path, 6, at as u64]).exp()).collect();
             let sum: f32 = raw.iter().sum();
-            PathState {
+            TableState {
                 token_refinements: (0..shape.tokens()).map(|at| refinement * noise(&[path, 5, at as u64])).collect(),
                 beliefs: raw.iter().map(|value| value / sum).collect(),
             }
         };
-        Self::of(shape, categories, width, (0..items * width).map(residual).collect(), Box::new(query), Box::new(read))
+        Self::of(index, categories, width, (0..items * width).map(residual).collect(), Box::new(query), Box::new(read))
     }
 
     pub fn of(
-        shape: CodeShape,
+        index: &Index,
         categories: usize,
         width: usize,
         rows: Vec<f32>,
         query: Box<dyn Fn(u64) -> ItemQuery>,
         read: Reader,
     ) -> Self {
-        Self { shape, categories, width, rows, query, read, keys: vec![], paths: vec![], advances: 0, rows_read: 0 }
+        let codes = index.codes().clone();
+        let shape = codes.shape();
+        let mut tokens = vec![0.0; shape.tokens() * shape.tokens()];
+        tokens.iter_mut().step_by(shape.tokens() + 1).for_each(|place| *place = 1.0);
+        let (keys, paths) = (vec![], vec![]);
+        Self { shape, codes, tokens, categories, width, rows, query, read, keys, paths, advances: 0, rows_read: 0 }
     }
 }
 
@@ -70,17 +91,30 @@ impl PathModel for Fake {
         self.categories
     }
 
-    fn residuals(&self) -> Residuals<'_> {
-        Residuals { rows: &self.rows, width: self.width }
+    fn token_vectors(&self) -> TokenVectors<'_> {
+        TokenVectors { rows: &self.tokens, width: self.shape.tokens() }
     }
 
-    fn encode(&mut self, histories: &[&History]) -> Result<Vec<ItemQuery>, Infallible> {
+    fn encode(&mut self, histories: &[&History]) -> Result<(), Infallible> {
         self.keys = histories.iter().map(|history| key(history)).collect();
         self.paths.clear();
-        Ok(self.keys.iter().map(|&key| (self.query)(key)).collect())
+        Ok(())
     }
 
-    fn advance(&mut self, rows: &[Advance]) -> Result<Vec<PathState>, Infallible> {
+    fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), Infallible> {
+        for (&key, scores) in self.keys[requests].iter().zip(scores.chunks_exact_mut(self.codes.items())) {
+            let query = (self.query)(key);
+            for (item, score) in scores.iter_mut().enumerate() {
+                let tokens = self.codes.code(item as u32).iter().enumerate();
+                let tokens = tokens.map(|(r, &entry)| query.token_scores[r * self.shape.entries + usize::from(entry)]);
+                let row = &self.rows[item * self.width..(item + 1) * self.width];
+                *score = tokens.sum::<f32>() + row.iter().zip(&query.residual).map(|(e, u)| e * u).sum::<f32>();
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, rows: &[Advance], _: bool) -> Result<Vec<PathState>, Infallible> {
         self.advances += 1;
         self.rows_read += rows.len();
         self.paths = rows
@@ -96,7 +130,8 @@ impl PathModel for Fake {
                 }
             })
             .collect();
-        Ok(self.paths.iter().map(|(request, tokens)| (self.read)(self.keys[*request], tokens)).collect())
+        let states = self.paths.iter().map(|(request, tokens)| (self.read)(self.keys[*request], tokens));
+        Ok(states.map(|state| PathState { refinement: state.token_refinements, beliefs: state.beliefs }).collect())
     }
 }
 

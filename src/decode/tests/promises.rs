@@ -53,13 +53,13 @@ proptest! {
         k in 0usize..60,
         (beam, reserve) in (1usize..8, 0usize..4),
         (corp, theta, corp_from) in (any::<bool>(), 0.0f32..0.3, 0usize..3),
-        (full_path, flat, is_exact) in (any::<bool>(), any::<bool>(), 0u8..8),
+        (full_path, flat, engine) in (any::<bool>(), any::<bool>(), 0u8..8),
         (finish_at, finish_together, shortlist) in (0usize..6, 0usize..4, 1usize..80),
         (filtered, refinement) in (0u8..4, 0.0f32..3.0),
     ) {
         let shape = CodeShape { codebooks, entries };
         let index = random_catalogue(seed, items, shape);
-        let mut model = Fake::random(seed, shape, items, refinement);
+        let mut model = Fake::random(seed, &index, refinement);
         let filter = match filtered {
             0 => Filter::default(),
             1 => Filter { exclude_brands: vec!["brand 1".into()], exclude_items: vec!["2".into()], ..Filter::default() },
@@ -70,7 +70,8 @@ proptest! {
         let settings = DecodeSettings {
             beam, reserve, corp, theta, corp_from, finish_at, finish_together, full_path, shortlist,
             expansion: if flat { Expansion::Flat } else { Expansion::Crss },
-            engine: if is_exact == 0 { Engine::Exact } else { Engine::Beam },
+            engine: [Engine::Exact, Engine::Draft].get(engine as usize).copied().unwrap_or(Engine::Beam),
+            draft_items: 1 + beam * 3,
         };
         let outcome = alone(&mut model, &index, &root, k, &settings);
         assert_kept(&outcome, &index, &root, k, &settings);
@@ -82,14 +83,14 @@ proptest! {
 fn colliding_items_are_answered_by_score_then_prior_then_number() {
     let shape = CodeShape { codebooks: 2, entries: 2 };
     let index = catalogue(shape, vec![1, 0, 1, 0, 1, 0, 1, 0, 0, 1]);
-    let mut model = Fake::random(1, shape, 5, 0.5);
+    let mut model = Fake::random(1, &index, 0.5);
     model.rows = vec![0.0; 15];
     let query = (model.query)(super::fake::key(&super::fake::history(1)));
     // Item 2 has a residual that the user likes; 0, 1 and 3 differ in nothing but their prior.
     model.rows[6..9].copy_from_slice(&query.residual);
     let mut by_prior = [0u32, 1, 3];
     by_prior.sort_by(|a, b| index.item(*b).prior.total_cmp(&index.item(*a).prior));
-    for engine in [Engine::Beam, Engine::Exact] {
+    for engine in [Engine::Beam, Engine::Exact, Engine::Draft] {
         let settings = DecodeSettings { engine, ..full_width() };
         let outcome = alone(&mut model, &index, &everything(&index), 5, &settings);
         let colliding: Vec<u32> = outcome.items.iter().map(|item| item.item).filter(|&item| item != 4).collect();
@@ -101,7 +102,7 @@ fn colliding_items_are_answered_by_score_then_prior_then_number() {
 fn a_narrow_beam_still_answers_every_eligible_item() {
     let shape = CodeShape { codebooks: 3, entries: 8 };
     let index = random_catalogue(2, 200, shape);
-    let mut model = Fake::random(2, shape, 200, 1.0);
+    let mut model = Fake::random(2, &index, 1.0);
     let root = everything(&index);
     for full_path in [false, true] {
         let settings = DecodeSettings { beam: 1, finish_together: 0, full_path, ..DecodeSettings::default() };
@@ -117,7 +118,7 @@ fn a_search_ends_once_no_path_can_beat_the_kth_answer() {
     let at = |n: u16| if n < 3 { [0, n, n] } else { [1 + n % 3, n % 8, n / 8 % 8] };
     let index = catalogue(shape, (0..203).flat_map(at).collect());
     let root = everything(&index);
-    let mut model = Fake::random(4, shape, 203, 0.1);
+    let mut model = Fake::random(4, &index, 0.1);
     let query = model.query;
     model.query = Box::new(move |key| {
         let mut query = query(key);
@@ -137,7 +138,7 @@ fn a_search_takes_three_passes_whatever_the_code_length() {
     for codebooks in [4, 8, 16] {
         let shape = CodeShape { codebooks, entries: 64 };
         let index = random_catalogue(4, 3000, shape);
-        let mut model = Fake::random(4, shape, 3000, 1.0);
+        let mut model = Fake::random(4, &index, 1.0);
         let outcome = alone(&mut model, &index, &everything(&index), 10, &DecodeSettings::default());
         assert_eq!(outcome.passes, 3);
     }
@@ -147,7 +148,7 @@ fn a_search_takes_three_passes_whatever_the_code_length() {
 fn a_shortlist_keeps_the_scorers_best() {
     let shape = CodeShape { codebooks: 3, entries: 6 };
     let index = random_catalogue(7, 300, shape);
-    let mut model = Fake::random(7, shape, 300, 0.0);
+    let mut model = Fake::random(7, &index, 0.0);
     let root = everything(&index);
     let exact = alone(&mut model, &index, &root, 30, &DecodeSettings { engine: Engine::Exact, ..full_width() });
     let short = alone(&mut model, &index, &root, 30, &DecodeSettings { shortlist: 30, ..full_width() });

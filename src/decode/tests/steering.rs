@@ -9,15 +9,16 @@ const SHAPE: CodeShape = CodeShape { codebooks: 4, entries: 8 };
 const ITEMS: usize = 200;
 
 fn answer(seed: u64, index: &Index, settings: &DecodeSettings, bias: Option<&Bias>, k: usize) -> Outcome {
-    let mut model = Fake::random(seed, SHAPE, ITEMS, 1.0);
+    let mut model = Fake::random(seed, index, 1.0);
     let (history, root) = (history(1), everything(index));
     let job = DecodeJob { history: &history, k, root: &root, settings, explain: true, bias };
     decode(&mut model, index, &[job], &|_| true).unwrap().remove(0).unwrap()
 }
 
-fn engines() -> [DecodeSettings; 3] {
+fn engines() -> [DecodeSettings; 4] {
     let beam = DecodeSettings { corp: false, ..DecodeSettings::default() };
-    [beam.clone(), full_width(), DecodeSettings { engine: Engine::Exact, ..beam }]
+    let draft = DecodeSettings { engine: Engine::Draft, draft_items: 20, ..beam.clone() };
+    [beam.clone(), full_width(), DecodeSettings { engine: Engine::Exact, ..beam }, draft]
 }
 
 fn evens(nats: f32) -> Bias {

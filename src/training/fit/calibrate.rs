@@ -5,11 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Index;
-use crate::decode::{DecodeSettings, Engine};
+use crate::decode::{DecodeSettings, Engine, PathModel};
 use crate::evaluation::{Metrics, Question, RankError, Ranker, Search, Tally, Trial};
-use crate::model::NetworkScorer;
 use crate::training::evaluate::Ranking;
-use burn::tensor::backend::Backend;
 
 /// Users that the sweep ranks for.
 const USERS: usize = 1_500;
@@ -44,8 +42,8 @@ pub struct Calibration {
 
 /// Tries the exact scorer and, unless the bundle is to answer with that, the beam without CORP and with CORP at several
 /// thresholds. CORP stays on at the threshold with the best NDCG@10 unless leaving it off is better.
-pub(in crate::training) fn calibrate<B: Backend>(
-    network: &mut NetworkScorer<B>,
+pub(in crate::training) fn calibrate<M: PathModel>(
+    network: &mut M,
     index: &Index,
     held_out: &[Trial],
     engine: Ranking,
@@ -61,8 +59,17 @@ pub(in crate::training) fn calibrate<B: Backend>(
     let open = DecodeSettings { corp: false, ..DecodeSettings::default() };
     let exact = DecodeSettings { engine: Engine::Exact, ..open.clone() };
     measure("exact".to_owned(), &exact)?;
-    if engine == Ranking::Exact {
-        return Ok(Calibration { settings: exact, users: trials.len(), tried });
+    let draft = DecodeSettings { engine: Engine::Draft, ..open.clone() };
+    let settings = match engine {
+        Ranking::Beam => None,
+        Ranking::Exact => Some(exact),
+        Ranking::Draft => {
+            measure("draft".to_owned(), &draft)?;
+            Some(draft)
+        }
+    };
+    if let Some(settings) = settings {
+        return Ok(Calibration { settings, users: trials.len(), tried });
     }
     let mut best = (measure("beam".to_owned(), &open)?, open.clone());
     for theta in THETAS {
@@ -77,8 +84,8 @@ pub(in crate::training) fn calibrate<B: Backend>(
 }
 
 /// Metrics with seen items left out, the only ones that the choice goes by.
-pub(in crate::training) fn filtered<B: Backend>(
-    search: &mut Search<'_, B>,
+pub(in crate::training) fn filtered<M: PathModel>(
+    search: &mut Search<'_, M>,
     trials: &[Trial],
     items: usize,
 ) -> Result<Metrics, RankError> {
@@ -104,6 +111,7 @@ impl fmt::Display for Calibration {
         let chosen = &self.settings;
         match chosen.engine {
             Engine::Exact => write!(out, "\nanswers with the exact scorer, as asked"),
+            Engine::Draft => write!(out, "\nanswers with the draft, as asked"),
             Engine::Beam if chosen.corp => write!(out, "\nchosen: corp {}", chosen.theta),
             Engine::Beam => write!(out, "\nchosen: no corp"),
         }

@@ -23,7 +23,7 @@ use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use super::record::{Bench, category_calibration, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
 use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
-use crate::model::{NetworkScorer, load_weights, save_weights};
+use crate::model::{CpuScorer, load_weights, save_weights};
 
 pub(in crate::training) use calibrate::{Calibration, calibrate, filtered};
 pub use prepare::Prepared;
@@ -151,7 +151,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         network
     };
     pretrained.weights = save_weights(&network)?;
-    let mut network = NetworkScorer::new(network, config.network.clone(), index.codes(), device)?;
+    let mut network = CpuScorer::new(&network, config.network.clone(), index.codes(), &device)?;
     narrator.stage("calibration", "on validation users");
     let calibration = calibrate(&mut network, &index, &held_out, args.engine)
         .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;
@@ -191,7 +191,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         let names = (args.system.as_str(), args.group.as_str());
         let mut record = bench.bundle(names, &manifest, index.codes(), &placed)?;
         // The exact scorer asks no category.
-        if args.engine == Ranking::Beam {
+        if args.engine != Ranking::Exact {
             record.calibration = Some(category_calibration(&mut network, &index, &trials)?);
         }
         record_machine(&mut record);

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use burn::tensor::backend::Backend;
 use serde_json::{json, to_value};
 
 use super::calibrate::Calibration;
@@ -12,8 +11,8 @@ use crate::artifact::{
     BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, TokenizerFacts, WarmupShape, publish as write,
 };
 use crate::catalog::Index;
+use crate::decode::PathModel;
 use crate::evaluation::{Evaluation, Question, Search, Trial};
-use crate::model::NetworkScorer;
 use crate::tokenizer::Fitted;
 use crate::training::classes::Classes;
 use crate::training::dataset::Dataset;
@@ -39,10 +38,10 @@ pub(super) struct Parts<'a> {
 }
 
 /// Publishes the bundle at `out`; `index` is the catalogue that the network was trained on.
-pub(super) fn publish<B: Backend>(
+pub(super) fn publish<M: PathModel>(
     parts: Parts<'_>,
     out: &Path,
-    network: &mut NetworkScorer<B>,
+    network: &mut M,
     index: &Index,
     held_out: &[Trial],
 ) -> anyhow::Result<Manifest> {
@@ -82,8 +81,8 @@ pub(super) fn publish<B: Backend>(
 }
 
 /// Some validation users' requests with the answers that this network gives now.
-pub(in crate::training) fn golden<B: Backend>(
-    network: &mut NetworkScorer<B>,
+pub(in crate::training) fn golden<M: PathModel>(
+    network: &mut M,
     index: &Index,
     held_out: &[Trial],
     calibration: &Calibration,

@@ -13,7 +13,7 @@ use super::learner::{PostTrained, PostTraining, RoundReport, post_train};
 use crate::artifact::{BundleParts, LoadedBundle, check_target, load, publish, verify};
 use crate::decode::DecodeSettings;
 use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
-use crate::model::{NetworkScorer, load_weights};
+use crate::model::{CpuScorer, load_weights};
 use crate::training::dataset::{Dataset, Part, Split};
 use crate::training::evaluate::{Ranking, same_items};
 use crate::training::fit::{Calibration, Fit, Narrator, Prepared, WorkDirectory, calibrate, golden};
@@ -102,7 +102,7 @@ pub fn run(args: &PostTrainArgs, narrator: &mut Narrator) -> anyhow::Result<Fit>
     });
 
     let weights = load_weights::<Flex>(network, trained.weights.clone(), &device)?;
-    let mut scorer = NetworkScorer::new(weights, network.clone(), bundle.index.codes(), device)?;
+    let mut scorer = CpuScorer::new(&weights, network.clone(), bundle.index.codes(), &device)?;
     narrator.stage("calibration", "on validation users");
     let calibration = calibrate(&mut scorer, &bundle.index, &held_out, Ranking::Beam)
         .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;

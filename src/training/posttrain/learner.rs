@@ -21,7 +21,7 @@ use super::step::Step;
 use crate::catalog::Index;
 use crate::decode::DecodeSettings;
 use crate::evaluation::{EvaluationError, Search};
-use crate::model::{Network, NetworkConfig, NetworkScorer, load_weights, save_weights};
+use crate::model::{CpuScorer, Network, NetworkConfig, load_weights, save_weights};
 use crate::training::fit::filtered;
 use crate::training::precision::{Ladq, LadqState, finite};
 use crate::training::pretrain::{Checkpoint, HeldOut, TrainingSet, ValidationScores};
@@ -238,7 +238,7 @@ fn validate<B: Backend>(
     task: PostTraining<'_>,
     device: &B::Device,
 ) -> Result<ValidationScores, PostTrainError> {
-    let mut scorer = NetworkScorer::new(network, task.network.clone(), task.index.codes(), device.clone())
+    let mut scorer = CpuScorer::new(&network, task.network.clone(), task.index.codes(), device)
         .map_err(|error| PostTrainError::Device(error.to_string()))?;
     let mut search = Search::new(&mut scorer, task.index, task.settings.clone());
     let scores = filtered(&mut search, task.held_out, task.index.len())

@@ -4,6 +4,7 @@ use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 use super::learner::PretrainError;
+use crate::decode::exp;
 use crate::domain::CodeTable;
 
 /// Where sums over the whole catalogue are computed: by loops over the host's memory, or by the backend's own kernels.
@@ -119,28 +120,6 @@ fn softmax_in_place(row: &mut [f32]) -> f64 {
     f64::from(best) + sum.ln()
 }
 
-/// e^x for x at most zero, to within 2e-7 of its value; below e^-87 it stays there.
-///
-/// x = n ln 2 + r with |r| at most ln 2 / 2; e^r by its Taylor polynomial of degree six, times 2^n by the exponent's bits.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
-    const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.max(-87.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
-    let p = 1.0 / 720.0;
-    let p = p * r + 1.0 / 120.0;
-    let p = p * r + 1.0 / 24.0;
-    let p = p * r + 1.0 / 6.0;
-    let p = p * r + 0.5;
-    let p = p * r + 1.0;
-    let p = p * r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
-}
-
 /// The numbers of a tensor as they lie in memory.
 pub(super) fn floats(data: TensorData) -> Result<Vec<f32>, PretrainError> {
     data.into_vec::<f32>().map_err(|error| PretrainError::Device(format!("{error:?}")))
@@ -149,17 +128,6 @@ pub(super) fn floats(data: TensorData) -> Result<Vec<f32>, PretrainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fast_exponential_is_the_exponential() {
-        for at in 0..200_000 {
-            let x = -86.9 * at as f32 / 200_000.0;
-            let (ours, true_value) = (f64::from(exp(x)), f64::from(x).exp());
-            assert!((ours / true_value - 1.0).abs() < 3.0e-7, "at {x}: {ours} and {true_value}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(-1.0e9) < 2.0e-38);
-    }
 
     #[test]
     fn softmax_gradients_are_softmax_minus_the_smoothed_target() {

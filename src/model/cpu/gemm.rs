@@ -1,0 +1,211 @@
+//! Products with weights that were packed once.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows of activations that one pass over a panel serves: so many sums fit the vector registers beside the panel.
+const ROWS: usize = 8;
+
+/// A weight matrix `[inner, outer]`, cut into panels of so many columns that a row of one fills two vector registers.
+/// Panels are padded with zeros to their full width.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    inner: usize,
+    outer: usize,
+    /// Columns of a panel.
+    panel: usize,
+    /// Numbers before the first panel, so that every load falls into one cache line.
+    skip: usize,
+    data: Vec<f32>,
+}
+
+/// What becomes of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It takes the place of what was there.
+    Set,
+    /// It is added to what was there.
+    Add,
+    /// It takes the place of what was there, negative numbers as zero.
+    Relu,
+}
+
+impl Packed {
+    /// Packs `[inner, outer]` numbers, row after row.
+    pub fn new(weights: &[f32], inner: usize, outer: usize) -> Self {
+        let mut packed = Self::zeros(inner, outer);
+        for (at, row) in weights.chunks_exact(outer).take(inner).enumerate() {
+            packed.fill_row(at, row);
+        }
+        packed
+    }
+
+    /// Packs the transpose of `columns`, `[outer, inner]` numbers row after row, in the place of what was packed before.
+    /// `outer` is at most what it was made for; the columns past it keep what they held.
+    pub fn fill_columns(&mut self, columns: &[f32]) {
+        for (at, column) in columns.chunks_exact(self.inner).take(self.outer).enumerate() {
+            let start = self.skip + at / self.panel * self.panel * self.inner + at % self.panel;
+            let places = self.data[start..].iter_mut().step_by(self.panel);
+            places.zip(column).for_each(|(place, value)| *place = *value);
+        }
+    }
+
+    /// All zeros.
+    pub fn zeros(inner: usize, outer: usize) -> Self {
+        let panel = Arch::new().dispatch(PanelWidth);
+        let line = 64 / size_of::<f32>();
+        let data = vec![0.0f32; outer.div_ceil(panel) * panel * inner + line];
+        let skip = data.as_ptr().align_offset(64).min(line);
+        Self { inner, outer, panel, skip, data }
+    }
+
+    /// Numbers in a row of what it is multiplied with.
+    pub fn inner(&self) -> usize {
+        self.inner
+    }
+
+    /// Numbers in a row of the product.
+    pub fn outer(&self) -> usize {
+        self.outer
+    }
+
+    /// Columns of a panel.
+    pub fn panel_width(&self) -> usize {
+        self.panel
+    }
+
+    /// `rows` times these weights, plus `bias`.
+    ///
+    /// # Shapes
+    ///
+    /// - rows: `[rows, inner]`
+    /// - bias: `[outer]`, or empty for none
+    /// - out: `[rows, outer]`
+    pub fn product(&self, rows: &[f32], bias: &[f32], out: &mut [f32], put: Put) {
+        Arch::new().dispatch(Product { rows, weights: self, bias, out, put });
+    }
+
+    fn fill_row(&mut self, at: usize, row: &[f32]) {
+        for (panel, columns) in row.chunks(self.panel).enumerate() {
+            let start = self.skip + (panel * self.inner + at) * self.panel;
+            self.data[start..start + columns.len()].copy_from_slice(columns);
+        }
+    }
+
+    /// The panels, each `[inner, panel width]`.
+    pub fn panels(&self) -> impl Iterator<Item = &[f32]> {
+        self.data[self.skip..].chunks_exact(self.inner * self.panel).take(self.outer.div_ceil(self.panel))
+    }
+}
+
+/// Columns of a panel on this machine.
+struct PanelWidth;
+
+impl WithSimd for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        2 * S::F32_LANES
+    }
+}
+
+struct Product<'a> {
+    rows: &'a [f32],
+    weights: &'a Packed,
+    bias: &'a [f32],
+    out: &'a mut [f32],
+    put: Put,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rows, weights, bias, out, put } = self;
+        let (inner, outer, width) = (weights.inner, weights.outer, weights.panel);
+        for (at, panel) in weights.panels().enumerate() {
+            let columns = at * width..(at * width + width).min(outer);
+            let bias = if bias.is_empty() { bias } else { &bias[columns.clone()] };
+            let into = Into { outer, columns, bias, put };
+            let mut rest = rows;
+            let mut row = 0;
+            while rest.len() >= ROWS * inner {
+                tile::<S, ROWS>(simd, &rest[..ROWS * inner], panel, &into, &mut out[row * outer..]);
+                (rest, row) = (&rest[ROWS * inner..], row + ROWS);
+            }
+            if rest.len() >= 4 * inner {
+                tile::<S, 4>(simd, &rest[..4 * inner], panel, &into, &mut out[row * outer..]);
+                (rest, row) = (&rest[4 * inner..], row + 4);
+            }
+            if rest.len() >= 2 * inner {
+                tile::<S, 2>(simd, &rest[..2 * inner], panel, &into, &mut out[row * outer..]);
+                (rest, row) = (&rest[2 * inner..], row + 2);
+            }
+            if rest.len() >= inner {
+                tile::<S, 1>(simd, &rest[..inner], panel, &into, &mut out[row * outer..]);
+            }
+        }
+    }
+}
+
+/// Where a panel's part of a product goes.
+struct Into<'a> {
+    outer: usize,
+    columns: std::ops::Range<usize>,
+    bias: &'a [f32],
+    put: Put,
+}
+
+/// R rows times one panel.
+#[inline(always)]
+fn tile<S: Simd, const R: usize>(simd: S, rows: &[f32], panel: &[f32], into: &Into<'_>, out: &mut [f32]) {
+    let sums = sums::<S, R>(simd, rows, panel);
+    for (row, sum) in sums.iter().enumerate() {
+        let start = row * into.outer;
+        let out = &mut out[start + into.columns.start..start + into.columns.end];
+        put::<S>(simd, *sum, into, out);
+    }
+}
+
+/// R rows times one panel: for each row, the sums of its panel's columns in two registers.
+#[inline(always)]
+pub fn sums<S: Simd, const R: usize>(simd: S, rows: &[f32], panel: &[f32]) -> [[S::f32s; 2]; R] {
+    let inner = rows.len() / R;
+    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    // Slices of one known length, so that no index is checked in the loop.
+    let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * inner..][..inner]);
+    let (panel, _) = S::as_simd_f32s(panel);
+    let panel = &panel[..2 * inner];
+    for at in 0..inner {
+        let (left, right) = (panel[2 * at], panel[2 * at + 1]);
+        for row in 0..R {
+            let value = simd.splat_f32s(rows[row][at]);
+            sums[row][0] = simd.mul_add_e_f32s(value, left, sums[row][0]);
+            sums[row][1] = simd.mul_add_e_f32s(value, right, sums[row][1]);
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn put<S: Simd>(simd: S, sum: [S::f32s; 2], into: &Into<'_>, out: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    for (half, mut sum) in sum.into_iter().enumerate() {
+        let start = half * lanes;
+        if start >= out.len() {
+            return;
+        }
+        let end = (start + lanes).min(out.len());
+        let out = &mut out[start..end];
+        if !into.bias.is_empty() {
+            sum = simd.add_f32s(sum, simd.partial_load_f32s(&into.bias[start..end]));
+        }
+        match into.put {
+            Put::Set => {}
+            Put::Add => sum = simd.add_f32s(sum, simd.partial_load_f32s(out)),
+            Put::Relu => sum = simd.max_f32s(sum, simd.splat_f32s(0.0)),
+        }
+        simd.partial_store_f32s(out, sum);
+    }
+}

@@ -1,0 +1,377 @@
+//! The forward pass of the network by loops over the host's memory, for serving.
+
+use std::ops::Range;
+
+use burn::tensor::backend::Backend;
+
+use super::attention::{Heads, Memory, attend};
+use super::gemm::Put;
+use super::layers::{FeedForward, Linear, Norm, Room, sized};
+use crate::decode::exp;
+use crate::domain::{CodeTable, HistoryEntry};
+use crate::model::block;
+use crate::model::scorer::{ScorerError, flat_codes, floats};
+use crate::model::{Network, NetworkConfig};
+
+/// The weights of a [`Network`], packed for products of few rows. Gives what the network gives, but for rounding.
+#[derive(Debug)]
+pub struct CpuNetwork {
+    heads: Heads,
+    max_history: usize,
+    input_scale: f32,
+    /// v_i, `[items, d]`.
+    pub items: Vec<f32>,
+    /// Z, `[M * D, d]`.
+    pub tokens: Vec<f32>,
+    kinds: Vec<f32>,
+    gaps: Vec<f32>,
+    positions: Vec<f32>,
+    encoder: Vec<EncoderBlock>,
+    encoder_norm: Norm,
+    /// What a path begins with beside h, `[d]`.
+    begin: Vec<f32>,
+    /// What the decoder reads of each token, before the step is added, `[M * D, d]`.
+    token_inputs: Vec<f32>,
+    steps: Vec<f32>,
+    decoder: Vec<DecoderBlock>,
+    decoder_norm: Norm,
+    refinement_head: Linear,
+    category_head: Linear,
+}
+
+#[derive(Debug)]
+struct EncoderBlock {
+    norm: Norm,
+    /// Queries, keys and values side by side.
+    attention: Linear,
+    output: Linear,
+    feed_forward: FeedForward,
+}
+
+#[derive(Debug)]
+struct DecoderBlock {
+    path_norm: Norm,
+    path_attention: Linear,
+    path_output: Linear,
+    history_norm: Norm,
+    history_query: Linear,
+    /// Keys and values side by side.
+    history_memory: Linear,
+    history_output: Linear,
+    feed_forward: FeedForward,
+}
+
+/// One path to be read: what the decoder reads last, what came before, and whose history it is about.
+#[derive(Debug, Clone)]
+pub struct PathRow {
+    /// The token's row in the token table; none for `<BOS>`.
+    pub token: Option<usize>,
+    /// The request, for h.
+    pub request: usize,
+    /// Its events' places among all events of the batch.
+    pub events: Range<usize>,
+    /// The place of the path's last position among the positions read before; none for `<BOS>`.
+    pub parent: Option<usize>,
+}
+
+/// What the paths of a pass are read against.
+#[derive(Debug)]
+pub struct Read<'a> {
+    /// Tokens in each path, the last one included.
+    pub step: usize,
+    /// h of each request, `[requests, d]`.
+    pub queries: &'a [f32],
+    /// For each block the keys and values of the histories, `[events, 2 * d]`.
+    pub history: &'a [Vec<f32>],
+    /// For each block the keys and values of the positions read before, `[positions, 2 * d]`.
+    pub past: Vec<&'a [f32]>,
+    /// The position before each of them.
+    pub parents: &'a [Option<usize>],
+}
+
+impl CpuNetwork {
+    /// The weights of `network`, for the items of `codes`.
+    pub fn of<B: Backend>(
+        network: &Network<B>,
+        config: &NetworkConfig,
+        codes: &CodeTable,
+        device: &B::Device,
+    ) -> Result<Self, ScorerError> {
+        let tokens = network.tokens();
+        let begin = network.begin.val() + network.steps.weight.val().slice(0..1);
+        Ok(Self {
+            heads: Heads { width: config.width, count: config.heads },
+            max_history: config.max_history,
+            input_scale: network.input_scale,
+            items: floats(network.item_vectors(flat_codes(codes, device)))?,
+            token_inputs: floats(network.token_input.forward(tokens.clone() * network.input_scale))?,
+            tokens: floats(tokens)?,
+            kinds: floats(network.kinds.weight.val())?,
+            gaps: floats(network.gaps.weight.val())?,
+            positions: floats(network.positions.weight.val())?,
+            encoder: network.encoder.iter().map(EncoderBlock::of).collect::<Result<_, _>>()?,
+            encoder_norm: Norm::of(&network.encoder_norm)?,
+            begin: floats(begin)?,
+            steps: floats(network.steps.weight.val())?,
+            decoder: network.decoder.iter().map(DecoderBlock::of).collect::<Result<_, _>>()?,
+            decoder_norm: Norm::of(&network.decoder_norm)?,
+            refinement_head: Linear::of(&network.refinement_head)?,
+            category_head: Linear::of(&network.category_head)?,
+        })
+    }
+
+    /// Decoder blocks.
+    pub fn blocks(&self) -> usize {
+        self.decoder.len()
+    }
+
+    /// Reads histories, their events one after another. A history is cut to its last `max_history` events before.
+    ///
+    /// # Shapes
+    ///
+    /// - queries: h, `[histories, d]`
+    /// - memory: for each decoder block the keys and values of the states, `[events, 2 * d]`
+    pub fn encode(
+        &self,
+        histories: &[&[HistoryEntry]],
+        room: &mut Room,
+        queries: &mut [f32],
+        memory: &mut [&mut [f32]],
+    ) {
+        let width = self.heads.width;
+        let events: usize = histories.iter().map(|history| history.len()).sum();
+        let x = sized(&mut room.x, events * width);
+        let normed = sized(&mut room.normed, events * width);
+        let wide = sized(&mut room.wide, events * 3 * width);
+        let read = sized(&mut room.read, events * width);
+        self.embed(histories, x);
+        for block in &self.encoder {
+            block.norm.forward(x, normed);
+            block.attention.forward(normed, wide, Put::Set);
+            let mut first = 0;
+            for history in histories {
+                let rows = first..first + history.len();
+                let memory = Backwards { wide: &wide[rows.start * 3 * width..rows.end * 3 * width], width };
+                attend(memory, self.heads, &mut room.weights, &mut read[rows.start * width..rows.end * width]);
+                first = rows.end;
+            }
+            block.output.forward(read, x, Put::Add);
+            block.feed_forward.add_to(x, normed, &mut room.inner);
+        }
+        self.encoder_norm.forward(x, normed);
+        for (block, memory) in self.decoder.iter().zip(memory) {
+            block.history_memory.forward(normed, memory, Put::Set);
+        }
+        let mut end = 0;
+        for (history, query) in histories.iter().zip(queries.chunks_exact_mut(width)) {
+            end += history.len();
+            query.copy_from_slice(&normed[(end - 1) * width..end * width]);
+        }
+    }
+
+    /// The encoder's inputs, `[events, d]`.
+    fn embed(&self, histories: &[&[HistoryEntry]], x: &mut [f32]) {
+        let width = self.heads.width;
+        let row = |table: &'_ [f32], at: usize| -> Range<usize> {
+            debug_assert!((at + 1) * width <= table.len());
+            at * width..(at + 1) * width
+        };
+        let mut rows = x.chunks_exact_mut(width);
+        for history in histories {
+            let mut before = history.first().map_or(0, |event| event.time);
+            for ((column, event), x) in history.iter().enumerate().zip(&mut rows) {
+                let gap = NetworkConfig::time_gap(event.time.saturating_sub(before));
+                before = event.time;
+                let item = &self.items[row(&self.items, event.item as usize)];
+                let kind = &self.kinds[row(&self.kinds, event.kind as usize)];
+                let gap = &self.gaps[row(&self.gaps, gap)];
+                // The last event of each has the last place, whatever the history's length.
+                let place = &self.positions[row(&self.positions, self.max_history - history.len() + column)];
+                for at in 0..width {
+                    x[at] = item[at] * self.input_scale + (kind[at] + gap[at] + place[at]);
+                }
+            }
+        }
+    }
+
+    /// Reads one position more of each path.
+    ///
+    /// # Shapes
+    ///
+    /// - new: for each block the keys and values of the new positions, `[rows, 2 * d]`
+    /// - refinements: g(d_t), `[rows, d]`
+    /// - beliefs: c_t, `[rows, categories]`, or empty where they are not asked for
+    pub fn decode(
+        &self,
+        rows: &[PathRow],
+        read: &Read<'_>,
+        room: &mut Room,
+        new: &mut [&mut [f32]],
+        refinements: &mut [f32],
+        beliefs: &mut [f32],
+    ) {
+        let width = self.heads.width;
+        let len = rows.len() * width;
+        let (x, normed) = (sized(&mut room.x, len), sized(&mut room.normed, len));
+        let wide = sized(&mut room.wide, 3 * len);
+        let out = sized(&mut room.read, len);
+        self.begin_rows(rows, read, x);
+        for (at, (block, new)) in self.decoder.iter().zip(new).enumerate() {
+            block.path_norm.forward(x, normed);
+            block.path_attention.forward(normed, wide, Put::Set);
+            for (new, wide) in new.chunks_exact_mut(2 * width).zip(wide.chunks_exact(3 * width)) {
+                new.copy_from_slice(&wide[width..]);
+            }
+            let path = Path { rows, wide, past: read.past[at], parents: read.parents, chain: &mut room.chain, width };
+            attend(path, self.heads, &mut room.weights, out);
+            block.path_output.forward(out, x, Put::Add);
+
+            block.history_norm.forward(x, normed);
+            let queries = &mut wide[..len];
+            block.history_query.forward(normed, queries, Put::Set);
+            let history = History { rows, queries, memory: &read.history[at], width };
+            attend(history, self.heads, &mut room.weights, out);
+            block.history_output.forward(out, x, Put::Add);
+            block.feed_forward.add_to(x, normed, &mut room.inner);
+        }
+        self.decoder_norm.forward(x, normed);
+        self.refinement_head.forward(normed, refinements, Put::Set);
+        if !beliefs.is_empty() {
+            self.category_head.forward(normed, beliefs, Put::Set);
+            beliefs.chunks_exact_mut(self.category_head.outer()).for_each(soften);
+        }
+    }
+
+    /// The decoder's inputs, `[rows, d]`.
+    fn begin_rows(&self, rows: &[PathRow], read: &Read<'_>, x: &mut [f32]) {
+        let width = self.heads.width;
+        for (row, x) in rows.iter().zip(x.chunks_exact_mut(width)) {
+            let (input, step) = match row.token {
+                None => (&read.queries[row.request * width..][..width], &self.begin[..]),
+                Some(token) => {
+                    (&self.token_inputs[token * width..][..width], &self.steps[read.step * width..][..width])
+                }
+            };
+            x.iter_mut().zip(input).zip(step).for_each(|((x, input), step)| *x = input + step);
+        }
+    }
+}
+
+impl EncoderBlock {
+    fn of<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<Self, ScorerError> {
+        let attention = &layer.attention;
+        Ok(Self {
+            norm: Norm::of(&layer.norm)?,
+            attention: Linear::beside(&[&attention.query, &attention.key, &attention.value])?,
+            output: Linear::of(&attention.output)?,
+            feed_forward: FeedForward::of(&layer.feed_forward)?,
+        })
+    }
+}
+
+impl DecoderBlock {
+    fn of<B: Backend>(layer: &block::DecoderBlock<B>) -> Result<Self, ScorerError> {
+        let (path, history) = (&layer.path_attention, &layer.history_attention);
+        Ok(Self {
+            path_norm: Norm::of(&layer.path_norm)?,
+            path_attention: Linear::beside(&[&path.query, &path.key, &path.value])?,
+            path_output: Linear::of(&path.output)?,
+            history_norm: Norm::of(&layer.history_norm)?,
+            history_query: Linear::of(&history.query)?,
+            history_memory: Linear::beside(&[&history.key, &history.value])?,
+            history_output: Linear::of(&history.output)?,
+            feed_forward: FeedForward::of(&layer.feed_forward)?,
+        })
+    }
+}
+
+/// Softmax in its place.
+fn soften(row: &mut [f32]) {
+    let best = row.iter().copied().fold(f32::MIN, f32::max);
+    row.iter_mut().for_each(|value| *value = exp(*value - best));
+    let scale = 1.0 / row.iter().sum::<f32>();
+    row.iter_mut().for_each(|value| *value *= scale);
+}
+
+/// One history: each event looks at itself and what came before it. `wide` is `[events, 3 * d]`.
+struct Backwards<'a> {
+    wide: &'a [f32],
+    width: usize,
+}
+
+impl Memory for Backwards<'_> {
+    #[inline(always)]
+    fn positions(&mut self, at: usize) -> usize {
+        at + 1
+    }
+
+    #[inline(always)]
+    fn query(&self, at: usize) -> &[f32] {
+        &self.wide[3 * at * self.width..][..self.width]
+    }
+
+    #[inline(always)]
+    fn key_value(&self, _: usize, position: usize) -> (&[f32], &[f32]) {
+        self.wide[(3 * position + 1) * self.width..][..2 * self.width].split_at(self.width)
+    }
+}
+
+/// Path positions: each looks at those before it in its path, oldest first, and at itself. Nothing is copied when a path
+/// gets several children: they name the same positions.
+struct Path<'a> {
+    rows: &'a [PathRow],
+    wide: &'a [f32],
+    past: &'a [f32],
+    parents: &'a [Option<usize>],
+    chain: &'a mut Vec<usize>,
+    width: usize,
+}
+
+impl Memory for Path<'_> {
+    #[inline(always)]
+    fn positions(&mut self, at: usize) -> usize {
+        self.chain.clear();
+        self.chain.extend(std::iter::successors(self.rows[at].parent, |&position| self.parents[position]));
+        self.chain.reverse();
+        self.chain.len() + 1
+    }
+
+    #[inline(always)]
+    fn query(&self, at: usize) -> &[f32] {
+        &self.wide[3 * at * self.width..][..self.width]
+    }
+
+    #[inline(always)]
+    fn key_value(&self, at: usize, position: usize) -> (&[f32], &[f32]) {
+        match self.chain.get(position) {
+            Some(before) => self.past[2 * before * self.width..][..2 * self.width].split_at(self.width),
+            None => self.wide[(3 * at + 1) * self.width..][..2 * self.width].split_at(self.width),
+        }
+    }
+}
+
+/// Path positions look at all events of their request. `memory` is `[events, 2 * d]`.
+struct History<'a> {
+    rows: &'a [PathRow],
+    queries: &'a [f32],
+    memory: &'a [f32],
+    width: usize,
+}
+
+impl Memory for History<'_> {
+    #[inline(always)]
+    fn positions(&mut self, at: usize) -> usize {
+        self.rows[at].events.len()
+    }
+
+    #[inline(always)]
+    fn query(&self, at: usize) -> &[f32] {
+        &self.queries[at * self.width..][..self.width]
+    }
+
+    #[inline(always)]
+    fn key_value(&self, at: usize, position: usize) -> (&[f32], &[f32]) {
+        let event = self.rows[at].events.start + position;
+        self.memory[2 * event * self.width..][..2 * self.width].split_at(self.width)
+    }
+}

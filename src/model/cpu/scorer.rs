@@ -1,0 +1,221 @@
+//! The CPU's network as the search sees it.
+
+use std::ops::Range;
+
+use burn::tensor::backend::Backend;
+use rayon::prelude::*;
+
+use super::items;
+use super::layers::Room;
+use super::network::{CpuNetwork, PathRow, Read};
+use crate::decode::{Advance, PathModel, PathState, TokenVectors};
+use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
+use crate::model::scorer::{ScorerError, check_codes, check_histories};
+use crate::model::{Network, NetworkConfig};
+
+/// Rows of one thread's share of a batch, at least.
+const WORTH_A_THREAD: usize = 32;
+
+/// A network in the CPU's own form, with what a batch leaves behind between `encode` and `advance`.
+#[derive(Debug)]
+pub struct CpuScorer {
+    network: CpuNetwork,
+    config: NetworkConfig,
+    batch: Batch,
+    /// One to a thread.
+    rooms: Vec<Room>,
+}
+
+/// A batch on its way. Buffers stay as large as the largest batch needed.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Each request's events, by their places among all events.
+    events: Vec<Range<usize>>,
+    /// h, `[requests, d]`.
+    queries: Vec<f32>,
+    /// For each block the keys and values of all events, `[events, 2 * d]`.
+    history: Vec<Vec<f32>>,
+    /// For each block the keys and values of all positions of all paths, `[positions, 2 * d]`.
+    past: Vec<Vec<f32>>,
+    /// The position before each position; none for `<BOS>`.
+    parents: Vec<Option<usize>>,
+    /// The positions of the last `advance`.
+    last: Range<usize>,
+    /// Tokens in the paths of the last `advance`; none before the first.
+    steps: Option<usize>,
+}
+
+impl CpuScorer {
+    /// `network` in the CPU's form, for the items of `codes`.
+    ///
+    /// # Errors
+    /// A code table that the network was not made for, or a device that does not give its numbers back.
+    pub fn new<B: Backend>(
+        network: &Network<B>,
+        config: NetworkConfig,
+        codes: &CodeTable,
+        device: &B::Device,
+    ) -> Result<Self, ScorerError> {
+        check_codes(&config, codes)?;
+        let network = CpuNetwork::of(network, &config, codes, device)?;
+        let memory = || vec![Vec::new(); network.blocks()];
+        let batch = Batch { history: memory(), past: memory(), ..Batch::default() };
+        Ok(Self { network, config, batch, rooms: Vec::new() })
+    }
+
+    /// How many threads share `rows` rows.
+    fn threads(&mut self, rows: usize) -> usize {
+        let threads = (rows / WORTH_A_THREAD).clamp(1, rayon::current_num_threads());
+        self.rooms.resize_with(threads.max(self.rooms.len()), Room::default);
+        threads
+    }
+}
+
+impl PathModel for CpuScorer {
+    type Error = ScorerError;
+
+    fn shape(&self) -> CodeShape {
+        self.config.codes
+    }
+
+    fn categories(&self) -> usize {
+        self.config.categories
+    }
+
+    fn token_vectors(&self) -> TokenVectors<'_> {
+        TokenVectors { rows: &self.network.tokens, width: self.config.width }
+    }
+
+    fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
+        check_histories(histories, self.config.items)?;
+        let most = self.config.max_history;
+        let recent: Vec<&[HistoryEntry]> =
+            histories.iter().map(|history| &history[history.len().saturating_sub(most)..]).collect();
+        let events: usize = recent.iter().map(|history| history.len()).sum();
+        let (width, threads) = (self.config.width, self.threads(events).min(recent.len().max(1)));
+        let Self { network, batch, rooms, .. } = self;
+        batch.begin(&recent, width);
+
+        let share = recent.len().div_ceil(threads).max(1);
+        let mut history: Vec<&mut [f32]> = batch.history.iter_mut().map(|block| &mut block[..]).collect();
+        let mut queries = &mut batch.queries[..];
+        let mut work = Vec::with_capacity(threads);
+        for (histories, room) in recent.chunks(share).zip(rooms) {
+            let events: usize = histories.iter().map(|history| history.len()).sum();
+            let memory: Vec<_> = history.iter_mut().map(|block| take(block, events * 2 * width)).collect();
+            work.push((histories, room, take(&mut queries, histories.len() * width), memory));
+        }
+        for_each(work, |(histories, room, queries, mut memory)| network.encode(histories, room, queries, &mut memory));
+        Ok(())
+    }
+
+    fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), ScorerError> {
+        let width = self.config.width;
+        if requests.end > self.batch.events.len() || scores.len() != requests.len() * self.config.items {
+            return Err(ScorerError::Sequence("items are scored for requests that are not"));
+        }
+        let queries = &self.batch.queries[requests.start * width..requests.end * width];
+        items::score(&self.network.items, queries, width, scores);
+        Ok(())
+    }
+
+    fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, ScorerError> {
+        let rows = self.batch.rows(rows, self.config.codes)?;
+        let (width, categories) = (self.config.width, if beliefs { self.config.categories } else { 0 });
+        let threads = self.threads(rows.len());
+        let Self { network, batch, rooms, .. } = self;
+        let step = batch.extend(&rows, width);
+
+        let mut refinements = vec![0.0; rows.len() * width];
+        let mut found = vec![0.0; rows.len() * categories];
+        let (mut past, mut new) = (Vec::new(), Vec::new());
+        for block in &mut batch.past {
+            let (before, here) = block.split_at_mut(batch.last.start * 2 * width);
+            past.push(&*before);
+            new.push(here);
+        }
+        let read = Read { step, queries: &batch.queries, history: &batch.history, past, parents: &batch.parents };
+        let share = rows.len().div_ceil(threads).max(1);
+        let (mut refined, mut believed) = (&mut refinements[..], &mut found[..]);
+        let mut work = Vec::with_capacity(threads);
+        for (rows, room) in rows.chunks(share).zip(rooms) {
+            let new: Vec<_> = new.iter_mut().map(|block| take(block, rows.len() * 2 * width)).collect();
+            let out = (take(&mut refined, rows.len() * width), take(&mut believed, rows.len() * categories));
+            work.push((rows, room, new, out));
+        }
+        for_each(work, |(rows, room, mut new, (refinements, beliefs))| {
+            network.decode(rows, &read, room, &mut new, refinements, beliefs);
+        });
+        let state = |row: usize| PathState {
+            refinement: refinements[row * width..(row + 1) * width].to_vec(),
+            beliefs: found[row * categories..(row + 1) * categories].to_vec(),
+        };
+        Ok((0..rows.len()).map(state).collect())
+    }
+}
+
+impl Batch {
+    /// Forgets the batch before and makes room for these histories.
+    fn begin(&mut self, histories: &[&[HistoryEntry]], width: usize) {
+        self.events.clear();
+        let mut first = 0;
+        for history in histories {
+            self.events.push(first..first + history.len());
+            first += history.len();
+        }
+        self.queries.resize(histories.len() * width, 0.0);
+        self.history.iter_mut().for_each(|block| block.resize(first * 2 * width, 0.0));
+        self.past.iter_mut().for_each(Vec::clear);
+        self.parents.clear();
+        (self.last, self.steps) = (0..0, None);
+    }
+
+    /// The rows of an advance, checked against what came before.
+    fn rows(&self, rows: &[Advance], codes: CodeShape) -> Result<Vec<PathRow>, ScorerError> {
+        let row = |row: &Advance| {
+            let events = self.events.get(row.request).cloned();
+            let events = events.ok_or(ScorerError::Sequence("advance names a request that is not"))?;
+            let (token, parent) = match (self.steps, row.extends) {
+                (None, None) => (None, None),
+                (None, Some(_)) => return Err(ScorerError::Sequence("the first advance of a batch begins paths")),
+                (Some(_), None) => return Err(ScorerError::Sequence("a later advance extends the paths before it")),
+                (Some(_), Some((parent, token))) => {
+                    let parent = self.last.clone().nth(parent);
+                    let parent = parent.ok_or(ScorerError::Sequence("advance extends a path that is not"))?;
+                    (Some(codes.flat(token)), Some(parent))
+                }
+            };
+            if token.is_some_and(|token| token >= codes.tokens()) || self.steps >= Some(codes.codebooks) {
+                return Err(ScorerError::Sequence("advance names a token that is not, or one too many"));
+            }
+            Ok(PathRow { token, request: row.request, events, parent })
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Makes room for one position more of each row; answers the tokens in each path then.
+    fn extend(&mut self, rows: &[PathRow], width: usize) -> usize {
+        self.last = self.parents.len()..self.parents.len() + rows.len();
+        self.parents.extend(rows.iter().map(|row| row.parent));
+        self.past.iter_mut().for_each(|block| block.resize(self.last.end * 2 * width, 0.0));
+        let step = self.steps.map_or(0, |steps| steps + 1);
+        self.steps = Some(step);
+        step
+    }
+}
+
+/// Cuts the first `len` numbers off.
+fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (first, others) = std::mem::take(rest).split_at_mut(len);
+    *rest = others;
+    first
+}
+
+/// Each share by a thread; a single one by this thread.
+fn for_each<T: Send>(work: Vec<T>, run: impl Fn(T) + Send + Sync) {
+    if work.len() == 1 {
+        work.into_iter().for_each(run);
+    } else {
+        work.into_par_iter().for_each(run);
+    }
+}

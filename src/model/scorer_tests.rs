@@ -1,0 +1,274 @@
+//! The network on burn and in the CPU's own form: each against itself, and one against the other.
+
+use burn::backend::Flex;
+use burn::tensor::Distribution;
+
+use super::*;
+use crate::catalog::{CatalogItem, Index};
+use crate::decode::{DecodeJob, DecodeSettings, Engine, Outcome, decode};
+use crate::domain::{EventKind, Filter, Item, Token};
+use crate::model::CpuScorer;
+
+/// A network small enough to test with: 30 items, 4 codebooks of 8 entries.
+pub fn tiny() -> NetworkConfig {
+    NetworkConfig {
+        items: 30,
+        categories: 5,
+        codes: CodeShape { codebooks: 4, entries: 8 },
+        reads_codes: true,
+        own_residuals: true,
+        feature_width: 3,
+        width: 16,
+        heads: 2,
+        encoder_layers: 2,
+        decoder_layers: 2,
+        feed_forward: 32,
+        max_history: 20,
+        dropout: 0.0,
+    }
+}
+
+/// Widths that fill no register, and enough items for tiles and a rest.
+fn odd() -> NetworkConfig {
+    NetworkConfig { items: 203, width: 42, heads: 3, feed_forward: 37, max_history: 9, categories: 19, ..tiny() }
+}
+
+fn codes(config: &NetworkConfig) -> CodeTable {
+    let entries = 0..(config.items * config.codes.codebooks) as u32;
+    let entry = |at: u32| (at.wrapping_mul(2_654_435_761) >> 20) as u16 % config.codes.entries as u16;
+    CodeTable::new(config.codes, entries.map(entry).collect()).unwrap()
+}
+
+/// A network whose path heads and residuals are not zero, so that every part takes part.
+fn network(config: &NetworkConfig) -> Network<Flex> {
+    let mut network = config.init::<Flex>(&Default::default());
+    let drawn = |x: Tensor<Flex, 2>, spread: f64| x.random_like(Distribution::Normal(0.0, spread));
+    network.residuals = network.residuals.map(|x| drawn(x, 0.3));
+    network.refinement_head.weight = network.refinement_head.weight.map(|x| drawn(x, 0.3));
+    // Fresh norms are all ones.
+    network.encoder_norm.gamma = network.encoder_norm.gamma.map(|x| x.random_like(Distribution::Normal(1.0, 0.2)));
+    network
+}
+
+fn on_burn(network: &Network<Flex>, config: &NetworkConfig) -> NetworkScorer<Flex> {
+    NetworkScorer::new(network.clone(), config.clone(), &codes(config), Default::default()).unwrap()
+}
+
+fn on_cpu(network: &Network<Flex>, config: &NetworkConfig) -> CpuScorer {
+    CpuScorer::new(network, config.clone(), &codes(config), &Default::default()).unwrap()
+}
+
+fn history(items: &[u32]) -> History {
+    let kind = |at: usize| EventKind::ALL[at % EventKind::ALL.len()];
+    let entry = |(at, &item): (usize, &u32)| HistoryEntry { item, kind: kind(at), time: (at * at) as i64 * 1000 };
+    items.iter().enumerate().map(entry).collect()
+}
+
+fn close(a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len());
+    for (x, y) in a.iter().zip(b) {
+        assert!((x - y).abs() < 1e-4 * (1.0 + x.abs()), "{x} and {y} differ");
+    }
+}
+
+fn states_close(a: &[PathState], b: &[PathState]) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        close(&a.refinement, &b.refinement);
+        close(&a.beliefs, &b.beliefs);
+    }
+}
+
+fn begin(request: usize) -> Advance {
+    Advance { request, extends: None }
+}
+
+fn next(request: usize, parent: usize, token: Token) -> Advance {
+    Advance { request, extends: Some((parent, token)) }
+}
+
+fn token(codebook: u8, entry: u16) -> Token {
+    Token { codebook, entry }
+}
+
+/// Three requests through three steps, the paths in no order: what is read of each, and the scores of all items.
+fn walk(scorer: &mut impl PathModel<Error = ScorerError>, items: usize) -> (Vec<Vec<PathState>>, Vec<f32>) {
+    let histories = [history(&[3]), history(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), history(&[29, 0])];
+    scorer.encode(&histories.iter().collect::<Vec<_>>()).unwrap();
+    let mut scores = vec![0.0; 3 * items];
+    scorer.score_items(0..3, &mut scores).unwrap();
+    let roots = scorer.advance(&[begin(0), begin(1), begin(2)], true).unwrap();
+    let rows = [next(0, 0, token(1, 2)), next(2, 2, token(0, 7)), next(2, 2, token(3, 1)), next(1, 1, token(2, 0))];
+    let first = scorer.advance(&rows, true).unwrap();
+    let second = scorer.advance(&[next(2, 2, token(0, 5)), next(2, 1, token(1, 1))], true).unwrap();
+    (vec![roots, first, second], scores)
+}
+
+fn batched_equals_single(scorer: &mut impl PathModel<Error = ScorerError>, items: usize) {
+    let (together, scores) = walk(scorer, items);
+    scorer.encode(&[&history(&[29, 0])]).unwrap();
+    let mut alone = vec![0.0; items];
+    scorer.score_items(0..1, &mut alone).unwrap();
+    let root = scorer.advance(&[begin(0)], true).unwrap();
+    let step = scorer.advance(&[next(0, 0, token(3, 1))], true).unwrap();
+    let last = scorer.advance(&[next(0, 0, token(0, 5))], true).unwrap();
+    close(&scores[2 * items..], &alone);
+    states_close(&together[0][2..], &root);
+    states_close(&together[1][2..3], &step);
+    states_close(&together[2][..1], &last);
+    assert!(together[1][1].refinement != together[1][2].refinement, "siblings must not share a state");
+    assert!(step[0].refinement.iter().any(|x| x.abs() > 0.01), "{:?}", step[0]);
+}
+
+#[test]
+fn batched_histories_equal_single_ones() {
+    for config in [tiny(), odd()] {
+        let network = network(&config);
+        batched_equals_single(&mut on_burn(&network, &config), config.items);
+        batched_equals_single(&mut on_cpu(&network, &config), config.items);
+    }
+}
+
+#[test]
+fn the_cpus_own_form_gives_what_burn_gives() {
+    for config in [tiny(), odd()] {
+        let network = network(&config);
+        let (ours, our_scores) = walk(&mut on_cpu(&network, &config), config.items);
+        let (theirs, their_scores) = walk(&mut on_burn(&network, &config), config.items);
+        close(&our_scores, &their_scores);
+        ours.iter().zip(&theirs).for_each(|(ours, theirs)| states_close(ours, theirs));
+        let silent = on_cpu(&network, &config);
+        let mut silent = silent;
+        silent.encode(&[&history(&[3])]).unwrap();
+        let state = silent.advance(&[begin(0)], false).unwrap().remove(0);
+        assert!(state.beliefs.is_empty() && state.refinement == ours[0][0].refinement);
+    }
+}
+
+#[test]
+fn a_large_batch_scores_items_as_a_small_one() {
+    let config = odd();
+    let mut scorer = on_cpu(&network(&config), &config);
+    let histories: Vec<History> = (0..70).map(|user| history(&[user, user * 2, 7])).collect();
+    scorer.encode(&histories.iter().collect::<Vec<_>>()).unwrap();
+    let mut together = vec![0.0; 70 * config.items];
+    scorer.score_items(0..70, &mut together).unwrap();
+    for (request, row) in together.chunks_exact(config.items).enumerate() {
+        let mut alone = vec![0.0; config.items];
+        scorer.score_items(request..request + 1, &mut alone).unwrap();
+        close(row, &alone);
+    }
+}
+
+/// The answers of every engine to some users, over all items.
+fn answers(scorer: &mut impl PathModel<Error = ScorerError>, config: &NetworkConfig) -> Vec<Outcome> {
+    let item = |n: usize| CatalogItem {
+        item: Item {
+            id: n.to_string(),
+            title: None,
+            brand: None,
+            categories: vec!["all".into()],
+            price: None,
+            eligible: true,
+        },
+        category: 0,
+        prior: -(n as f32),
+    };
+    let items = (0..config.items).map(item).collect();
+    let index = Index::build(items, codes(config), vec!["all".into()], "1".into()).unwrap();
+    let root = index.root(&Filter::default(), &[]);
+    let settings = |engine| DecodeSettings { engine, beam: 6, finish_at: 2, ..DecodeSettings::default() };
+    let settings = [settings(Engine::Beam), settings(Engine::Exact), settings(Engine::Draft)];
+    let histories: Vec<History> = (0..6).map(|user| history(&[user, 3 * user + 1, 11])).collect();
+    let job = |(at, history)| DecodeJob {
+        history,
+        k: 10,
+        root: &root,
+        settings: &settings[at % 3],
+        explain: true,
+        bias: None,
+    };
+    let jobs: Vec<DecodeJob<'_>> = histories.iter().enumerate().map(job).collect();
+    decode(scorer, &index, &jobs, &|_| true).unwrap().into_iter().flatten().collect()
+}
+
+#[test]
+fn the_cpus_own_form_answers_as_burn_does() {
+    for config in [tiny(), odd()] {
+        let network = network(&config);
+        let ours = answers(&mut on_cpu(&network, &config), &config);
+        let theirs = answers(&mut on_burn(&network, &config), &config);
+        assert_eq!((ours.len(), theirs.len()), (6, 6));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            for (one, other) in ours.items.iter().zip(&theirs.items) {
+                assert_eq!(one.item, other.item);
+                assert!((one.score - other.score).abs() < 1e-4, "{one:?} and {other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn stepping_equals_one_pass_over_the_whole_path() {
+    let config = tiny();
+    let mut scorer = on_burn(&network(&config), &config);
+    let user = history(&[4, 9, 2]);
+    let path = [token(2, 3), token(0, 6), token(1, 1)];
+    scorer.encode(&[&user]).unwrap();
+    let mut stepped = scorer.advance(&[begin(0)], true).unwrap();
+    for token in path {
+        stepped.extend(scorer.advance(&[next(0, 0, token)], true).unwrap());
+    }
+
+    scorer.encode(&[&user]).unwrap();
+    let state = scorer.batch.take().unwrap();
+    let network = &scorer.network;
+    let inputs: Vec<_> = std::iter::once(network.begin_inputs(state.queries))
+        .chain(path.iter().enumerate().map(|(at, &token)| {
+            let flat = scorer.config.codes.flat(token) as i32;
+            let flat = Tensor::<Flex, 1, Int>::from_data(TensorData::new(vec![flat], [1]), &scorer.device);
+            network.token_inputs(network.tokens().select(0, flat), at + 1)
+        }))
+        .collect();
+    let x = Tensor::cat(inputs, 0); // [steps, d]
+    let states = network.decode(x, 1, &mut Vec::new(), &state.history, state.hidden);
+    let beliefs = floats(softmax(network.category_logits(states), 1)).unwrap();
+    for (step, stepped) in stepped.iter().enumerate() {
+        close(&stepped.beliefs, &row_of(&beliefs, 5, step));
+    }
+}
+
+fn refuses_nonsense(scorer: &mut impl PathModel<Error = ScorerError>, items: usize) {
+    assert!(matches!(scorer.advance(&[begin(0)], false), Err(ScorerError::Sequence(_))));
+    assert!(matches!(scorer.encode(&[&history(&[items as u32])]), Err(ScorerError::Item(..))));
+    assert!(matches!(scorer.encode(&[&Vec::new()]), Err(ScorerError::Sequence(_))));
+    scorer.encode(&[&history(&[1])]).unwrap();
+    assert!(scorer.advance(&[begin(1)], false).is_err());
+    assert!(scorer.score_items(0..2, &mut vec![0.0; 2 * items]).is_err());
+    assert!(scorer.score_items(0..1, &mut vec![0.0; items - 1]).is_err());
+    assert!(scorer.advance(&[next(0, 0, token(0, 0))], false).is_err());
+    scorer.advance(&[begin(0)], false).unwrap();
+    assert!(scorer.advance(&[next(0, 1, token(0, 0))], false).is_err());
+    assert!(scorer.advance(&[begin(0)], false).is_err());
+}
+
+#[test]
+fn calls_out_of_turn_and_foreign_items_are_errors() {
+    let config = tiny();
+    let network = network(&config);
+    refuses_nonsense(&mut on_burn(&network, &config), config.items);
+    refuses_nonsense(&mut on_cpu(&network, &config), config.items);
+    let other = CodeTable::new(config.codes, vec![0; 4 * 29]).unwrap();
+    assert!(CpuScorer::new(&network, config, &other, &Default::default()).is_err());
+}
+
+#[test]
+fn fresh_path_heads_refine_nothing() {
+    let config = tiny();
+    let network = config.init::<Flex>(&Default::default());
+    let mut scorer = on_cpu(&network, &config);
+    scorer.encode(&[&history(&[1, 2])]).unwrap();
+    let state = scorer.advance(&[begin(0)], true).unwrap().remove(0);
+    assert!(state.refinement.iter().all(|x| *x == 0.0));
+    assert!((state.beliefs.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+}
