@@ -8,6 +8,7 @@ mod channel;
 mod events;
 mod experiment;
 mod key;
+mod load;
 mod page;
 mod picture;
 mod reload_tls;
@@ -45,6 +46,8 @@ enum Command {
     Bundle(bundle::Bundle),
     /// Lists a server's variants, and changes them
     Variants(variants::Variants),
+    /// Measures how much a server answers, and how fast
+    Load(load::Load),
     /// Lets a server read its certificates again now
     ReloadTls(reload_tls::ReloadTls),
     /// Makes keys for callers
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Bundle(bundle) => bundle.run(),
         Command::Variants(variants) => variants.run(),
         Command::Experiment(experiment) => experiment.run(),
+        Command::Load(load) => load.run(),
         Command::ReloadTls(reload) => reload.run(),
         Command::Key(key) => key.run(),
     };
