@@ -4,32 +4,11 @@ use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
 
 use crate::domain::{Failure, Lateness};
 
-/// Why a job was not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The queue is as long as it may be.
-    QueueFull,
-    /// It would not be done by its deadline.
-    PredictedLate,
-}
-
-impl Refusal {
-    const ALL: [Refusal; 2] = [Refusal::QueueFull, Refusal::PredictedLate];
-
-    fn name(self) -> &'static str {
-        match self {
-            Refusal::QueueFull => "queue_full",
-            Refusal::PredictedLate => "predicted_late",
-        }
-    }
-}
-
 /// Counters of all lanes. Registered once, cloned into every lane.
 #[derive(Debug, Clone)]
 pub struct BatchMetrics {
     pub(super) queue_wait: Histogram,
     pub(super) batch_size: Histogram,
-    rejected: IntCounterVec,
     late: IntCounterVec,
     depth: IntGaugeVec,
 }
@@ -45,31 +24,21 @@ impl BatchMetrics {
         let sizes = vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
         let batch_size =
             Histogram::with_opts(HistogramOpts::new("reg4rec_batch_size", "Jobs in a batch").buckets(sizes))?;
-        let rejected = IntCounterVec::new(
-            Opts::new("reg4rec_admission_rejected_total", "Jobs refused at the door of the queue"),
-            &["reason"],
-        )?;
         let late = IntCounterVec::new(
             Opts::new("reg4rec_deadline_exceeded_total", "Jobs given up because their deadline passed"),
             &["where"],
         )?;
         let depth = IntGaugeVec::new(Opts::new("reg4rec_queue_depth", "Jobs that wait for a batch"), &["lane"])?;
-        Refusal::ALL.iter().for_each(|refusal| drop(rejected.with_label_values(&[refusal.name()])));
         PLACES.iter().for_each(|&place| drop(late.with_label_values(&[place_name(place)])));
         registry.register(Box::new(queue_wait.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
-        registry.register(Box::new(rejected.clone()))?;
         registry.register(Box::new(late.clone()))?;
         registry.register(Box::new(depth.clone()))?;
-        Ok(Self { queue_wait, batch_size, rejected, late, depth })
+        Ok(Self { queue_wait, batch_size, late, depth })
     }
 
     pub(super) fn depth(&self, lane: &str) -> IntGauge {
         self.depth.with_label_values(&[lane])
-    }
-
-    pub(super) fn refused(&self, why: Refusal) {
-        self.rejected.with_label_values(&[why.name()]).inc();
     }
 
     /// Counts a failure if it is one of being late.

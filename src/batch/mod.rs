@@ -1,9 +1,9 @@
 //! Admission, queue and batches: callers submit jobs and await answers, one worker thread takes them in batches.
 //!
 //! Generic over the job. A [`lane`] has two ends: the [`Submitter`], async, refuses what is late or cannot finish in
-//! time and takes a job back out of the queue when its caller goes away; the [`Worker`], a plain thread, takes all that
-//! waits, up to a limit, whenever it is free. There is no waiting for company unless a linger is configured: while one
-//! batch runs, the next one fills by itself.
+//! time and takes a job back out of the queue when its caller goes away; the [`Worker`], a plain thread, takes what waits
+//! whenever it is free, as much as a limit and the deadlines of the jobs let run together. There is no waiting for company
+//! unless a linger is configured: while one batch runs, the next one fills by itself.
 
 mod config;
 mod estimate;

@@ -8,9 +8,8 @@ use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
 use super::estimate::ServiceEstimate;
-use super::metrics::Refusal;
 use super::{Answered, BatchConfig, BatchMetrics};
-use crate::domain::{Failure, Lateness};
+use crate::domain::{Failure, Lateness, Overload};
 
 /// What a refused caller is told to wait at least: a shorter wait would be spent on the way.
 const SHORTEST_RETRY: Duration = Duration::from_millis(10);
@@ -29,12 +28,19 @@ pub(super) struct Waiting<J, A> {
     pub(super) reply: oneshot::Sender<Reply<A>>,
 }
 
+/// A batch that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    pub(super) since: Instant,
+    pub(super) jobs: usize,
+}
+
 pub(super) struct State<J, A> {
     /// Ids ascend from front to back.
     pub(super) waiting: VecDeque<Waiting<J, A>>,
     pub(super) estimate: ServiceEstimate,
-    /// When the batch that runs now was taken.
-    pub(super) running_since: Option<Instant>,
+    /// The batch that runs now.
+    pub(super) running: Option<Running>,
     next_id: u64,
     /// Once set, the answer to every later job.
     closed: Option<Failure>,
@@ -53,7 +59,7 @@ impl<J, A> Queue<J, A> {
         let state = State {
             waiting: VecDeque::new(),
             estimate: ServiceEstimate::default(),
-            running_since: None,
+            running: None,
             next_id: 0,
             closed: None,
         };
@@ -87,33 +93,55 @@ impl<J, A> Queue<J, A> {
         Ok((id, answered))
     }
 
-    /// Refuses what finds the queue full, and what the backlog would make late. With less than one batch waiting a job
-    /// always enters: it rides in the next batch, and only running batches keep the estimate honest.
+    /// Refuses what finds the queue full, and what would be done too late. What finds nobody waiting always enters: only
+    /// batches that run keep the estimate honest.
     fn admit(&self, state: &State<J, A>, now: Instant, deadline: Instant) -> Result<(), Failure> {
-        let backlog = state.waiting.len();
-        let full = state.estimate.full();
-        if backlog >= self.config.max_queue {
-            self.metrics.refused(Refusal::QueueFull);
-            return Err(Failure::Overloaded { retry_after: full.unwrap_or(UNKNOWN_RETRY).max(SHORTEST_RETRY) });
+        let overloaded =
+            |reason, after: Duration| Err(Failure::Overloaded { reason, retry_after: after.max(SHORTEST_RETRY) });
+        let full = state.estimate.batch(self.config.max_batch);
+        if state.waiting.len() >= self.config.max_queue {
+            return overloaded(Overload::QueueFull, full.unwrap_or(UNKNOWN_RETRY));
         }
-        if backlog < self.config.max_batch {
-            return Ok(());
-        }
-        let Some(full) = full else { return Ok(()) };
-        let batches = backlog / self.config.max_batch + 1;
-        let ahead = full.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX));
-        let predicted = self.rest_of_running(state, now) + ahead;
         let left = deadline.saturating_duration_since(now);
-        if predicted > left {
-            self.metrics.refused(Refusal::PredictedLate);
-            return Err(Failure::Overloaded { retry_after: (predicted - left).max(SHORTEST_RETRY) });
+        match self.predicted(state, now, left) {
+            Some(predicted) if predicted > left => overloaded(Overload::PredictedLate, predicted - left),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
+    /// How long until a job would be done that came now and may take `left`; none while nobody waits, and before the
+    /// first batch has ended.
+    fn predicted(&self, state: &State<J, A>, now: Instant, left: Duration) -> Option<Duration> {
+        let ahead = state.waiting.len();
+        let size = self.batch_within(state, left);
+        let whole = state.estimate.batch(size).filter(|_| ahead > 0)?;
+        let (batches, rest) = ((ahead + 1) / size, (ahead + 1) % size);
+        let last = if rest > 0 { state.estimate.batch(rest)? } else { Duration::ZERO };
+        let work = whole.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)).saturating_add(last);
+        let predicted = (self.rest_of_running(state, now) + work).as_secs_f64() * state.estimate.caution();
+        Some(Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX))
+    }
+
+    /// How much of its time a job that came now would need, as a share; 0 while nobody waits. Above 1 it is refused.
+    pub(super) fn pressure(&self, deadline: Instant) -> f64 {
+        let (state, now) = (self.lock(), Instant::now());
+        let left = deadline.saturating_duration_since(now);
+        let predicted = self.predicted(&state, now, left).unwrap_or_default();
+        predicted.as_secs_f64() / left.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// The jobs of a batch, of those that may take `allowed` from when they came. A third of that: while one batch runs
+    /// another one's worth of jobs comes, and the last third is room for what nobody foresaw.
+    fn batch_within(&self, state: &State<J, A>, allowed: Duration) -> usize {
+        state.estimate.fitting(allowed / 3, self.config.max_batch)
+    }
+
+    /// What a batch that runs still takes. One that has taken longer than expected is expected to take as much longer
+    /// again.
     fn rest_of_running(&self, state: &State<J, A>, now: Instant) -> Duration {
-        let (Some(since), Some(whole)) = (state.running_since, state.estimate.running()) else { return Duration::ZERO };
-        whole.saturating_sub(now.saturating_duration_since(since))
+        let Some(Running { since, jobs }) = state.running else { return Duration::ZERO };
+        let whole = state.estimate.batch(jobs).unwrap_or_default();
+        whole.abs_diff(now.saturating_duration_since(since))
     }
 
     /// Takes a job out again because nobody waits for it any more. False when it had left the queue before.
@@ -146,19 +174,36 @@ impl<J, A> Queue<J, A> {
         }
     }
 
-    /// Takes the front of the queue, up to one batch. What is late is answered so; what nobody waits for is dropped.
+    /// Takes from the front of the queue what makes one batch: as many as the tightest of their deadlines lets run
+    /// together. What is late, or cannot be done in time any more, is answered so; what nobody waits for is dropped.
     pub(super) fn take(&self, state: &mut State<J, A>) -> Vec<Waiting<J, A>> {
         let now = Instant::now();
         let mut taken = Vec::with_capacity(state.waiting.len().min(self.config.max_batch));
-        while taken.len() < self.config.max_batch {
+        let mut most = self.config.max_batch;
+        while taken.len() < most {
             let Some(front) = state.waiting.pop_front() else { break };
-            self.depth.dec();
-            if front.deadline <= now {
+            if front.reply.is_closed() {
+                self.depth.dec();
+                continue;
+            }
+            let left = front.deadline.saturating_duration_since(now);
+            // By the estimate alone the last one is not given up: without batches the estimate would never change.
+            let hopeless = state.estimate.batch(1).is_some_and(|alone| alone > left) && !state.waiting.is_empty();
+            if left.is_zero() || hopeless {
+                self.depth.dec();
                 // A caller that is gone as well needs no answer.
                 drop(front.reply.send(Err(Failure::Late(Lateness::Dequeue))));
-            } else if !front.reply.is_closed() {
-                taken.push(front);
+                continue;
             }
+            let allowed = front.deadline.saturating_duration_since(front.enqueued);
+            let together = self.batch_within(state, allowed).min(state.estimate.fitting(left, self.config.max_batch));
+            if taken.len() + 1 > together {
+                state.waiting.push_front(front);
+                break;
+            }
+            most = most.min(together);
+            self.depth.dec();
+            taken.push(front);
         }
         taken
     }

@@ -65,6 +65,11 @@ impl<J, A> Submitter<J, A> {
         Err(late)
     }
 
+    /// How much of its time a job that came now would need, as a share; 0 while nobody waits. Above 1 it is refused.
+    pub fn pressure(&self, deadline: Instant) -> f64 {
+        self.queue.pressure(deadline)
+    }
+
     /// How many jobs wait.
     pub fn depth(&self) -> usize {
         self.queue.lock().waiting.len()

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use super::{Answered, BatchConfig, BatchMetrics, Submitter, Worker, lane};
-use crate::domain::{Failure, Lateness};
+use crate::domain::{Failure, Lateness, Overload};
 
 struct Bench {
     submitter: Arc<Submitter<u64, u64>>,
@@ -146,12 +146,12 @@ async fn a_cancelled_caller_takes_its_job_out() {
 
 #[tokio::test]
 async fn a_full_queue_refuses() {
-    let Bench { submitter, worker, registry } = bench(sized(2, 3));
+    let Bench { submitter, worker, .. } = bench(sized(2, 3));
     let callers: Vec<_> = (0..3).map(|job| submit(&submitter, job, soon())).collect();
     until_waiting(&submitter, 3).await;
     let refused = submitter.submit(9, soon()).await.unwrap_err();
-    assert!(matches!(refused, Failure::Overloaded { retry_after } if retry_after > Duration::ZERO), "{refused:?}");
-    assert_eq!(series(&registry, "reg4rec_admission_rejected_total{reason=\"queue_full\"}"), 1.0);
+    let Failure::Overloaded { reason: Overload::QueueFull, retry_after } = refused else { panic!("{refused:?}") };
+    assert!(retry_after > Duration::ZERO);
     serve(&worker, 2, Duration::ZERO);
     for caller in callers {
         assert!(caller.await.unwrap().is_ok());
@@ -160,37 +160,86 @@ async fn a_full_queue_refuses() {
 
 #[tokio::test]
 async fn only_what_is_predicted_late_is_refused() {
-    let Bench { submitter, worker, registry } = bench(sized(2, 100));
+    let Bench { submitter, worker, .. } = bench(sized(2, 100));
     let short = || Instant::now() + Duration::from_millis(150);
 
     // No estimate yet: everybody enters, however long the line.
     let mut callers: Vec<_> = (0..8).map(|job| submit(&submitter, job, soon())).collect();
     until_waiting(&submitter, 8).await;
+    assert_eq!(submitter.pressure(short()), 0.0);
     callers.push(submit(&submitter, 8, short()));
     until_waiting(&submitter, 9).await;
     callers.pop().unwrap().abort();
     until_waiting(&submitter, 8).await;
 
-    // One full batch took 400 ms and three wait: 1600 ms to the end of a fourth.
+    // One batch of two took 400 ms and six jobs wait: 1400 ms to the end of a seventh.
     serve(&worker, 1, Duration::from_millis(400));
+    assert!(submitter.pressure(short()) > 5.0 && submitter.pressure(soon()) < 0.5);
     let refused = submitter.submit(9, short()).await.unwrap_err();
-    let Failure::Overloaded { retry_after } = refused else { panic!("{refused:?}") };
-    assert!((1400..=5000).contains(&retry_after.as_millis()), "{retry_after:?}");
+    let Failure::Overloaded { reason: Overload::PredictedLate, retry_after } = refused else { panic!("{refused:?}") };
+    assert!((1000..=5000).contains(&retry_after.as_millis()), "{retry_after:?}");
     callers.push(submit(&submitter, 10, soon()));
     until_waiting(&submitter, 7).await;
-    assert_eq!(series(&registry, "reg4rec_admission_rejected_total{reason=\"predicted_late\"}"), 1.0);
 
-    // Less than a batch waits: even one that looks late enters.
-    serve(&worker, 3, Duration::ZERO);
-    until_waiting(&submitter, 1).await;
+    // Nobody waits: even one that looks late enters.
+    serve(&worker, 4, Duration::from_millis(200));
+    until_waiting(&submitter, 0).await;
     let doubtful = submit(&submitter, 11, short());
-    until_waiting(&submitter, 2).await;
+    until_waiting(&submitter, 1).await;
     serve(&worker, 1, Duration::ZERO);
     assert!(doubtful.await.unwrap().is_ok());
     for caller in callers {
         assert!(caller.await.unwrap().is_ok());
     }
-    assert_eq!(series(&registry, "reg4rec_admission_rejected_total{reason=\"predicted_late\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn a_batch_is_no_larger_than_the_deadlines_of_its_jobs_allow() {
+    let Bench { submitter, worker, .. } = bench(sized(64, 1000));
+    // Four jobs took 200 ms: 50 ms each.
+    let first: Vec<_> = (0..4).map(|job| submit(&submitter, job, soon())).collect();
+    until_waiting(&submitter, 4).await;
+    serve(&worker, 1, Duration::from_millis(200));
+    for caller in first {
+        caller.await.unwrap().unwrap();
+    }
+    // A third of 1200 ms is enough for eight.
+    let within = || Instant::now() + Duration::from_millis(1200);
+    let callers: Vec<_> = (0..12).map(|job| submit(&submitter, job, within())).collect();
+    until_waiting(&submitter, 12).await;
+    serve(&worker, 1, Duration::from_millis(350));
+    let rest = submitter.depth();
+    assert!((4..=6).contains(&rest), "{rest} of 12 are left");
+    drop(callers);
+    // And without a hurry all go together.
+    let callers: Vec<_> = (0..40).map(|job| submit(&submitter, job, soon())).collect();
+    until_waiting(&submitter, rest + 40).await;
+    assert!(worker.next_batch().unwrap().len() <= 8, "those in a hurry are taken with the others");
+    assert!(worker.next_batch().unwrap().len() > 30);
+    drop(callers);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_in_time_makes_room_for_what_can() {
+    let Bench { submitter, worker, .. } = bench(sized(4, 100));
+    let first = submit(&submitter, 0, soon());
+    until_waiting(&submitter, 1).await;
+    serve(&worker, 1, Duration::from_millis(300));
+    first.await.unwrap().unwrap();
+    let hopeless = submit(&submitter, 1, Instant::now() + Duration::from_millis(150));
+    until_waiting(&submitter, 1).await;
+    let hopeful = submit(&submitter, 2, soon());
+    until_waiting(&submitter, 2).await;
+    let batch = worker.next_batch().unwrap();
+    assert_eq!(batch.jobs().copied().collect::<Vec<_>>(), [2]);
+    batch.answer([Ok(4)]);
+    assert_eq!(hopeless.await.unwrap().unwrap_err(), Failure::Late(Lateness::Dequeue));
+    assert_eq!(hopeful.await.unwrap().unwrap().answer, 4);
+    // Alone it is tried all the same: the estimate may be wrong.
+    let alone = submit(&submitter, 3, Instant::now() + Duration::from_millis(250));
+    until_waiting(&submitter, 1).await;
+    serve(&worker, 1, Duration::ZERO);
+    assert_eq!(alone.await.unwrap().unwrap().answer, 6);
 }
 
 #[tokio::test]

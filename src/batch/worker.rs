@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Answered;
-use super::queue::{Queue, Waiting};
+use super::queue::{Queue, Running, Waiting};
 use crate::domain::Failure;
 
 /// Takes batches, one after the other. When it is dropped, also by a panic, everybody who waits is told.
@@ -17,8 +17,8 @@ impl<J, A> Worker<J, A> {
         Self { queue }
     }
 
-    /// Blocks until a job may be taken, then takes all that wait, at most `max_batch`, oldest first. None when the lane
-    /// is closed.
+    /// Blocks until a job may be taken, then takes those that wait, oldest first: at most `max_batch`, and no more than
+    /// their deadlines let run together. None when the lane is closed.
     pub fn next_batch(&self) -> Option<Batch<J, A>> {
         loop {
             let mut state = self.queue.filled()?;
@@ -27,7 +27,7 @@ impl<J, A> Worker<J, A> {
                 continue;
             }
             let taken = Instant::now();
-            state.running_since = Some(taken);
+            state.running = Some(Running { since: taken, jobs: jobs.len() });
             drop(state);
             self.queue.metrics.batch_size.observe(jobs.len() as f64);
             for job in &jobs {
@@ -79,7 +79,7 @@ impl<J, A> Batch<J, A> {
     pub fn answer(mut self, answers: impl IntoIterator<Item = Result<A, Failure>>) {
         let size = self.jobs.len();
         let mut state = self.queue.lock();
-        state.estimate.record(self.taken.elapsed(), size >= self.queue.config.max_batch);
+        state.estimate.record(self.taken.elapsed(), size);
         drop(state);
         for (waiting, answer) in self.jobs.drain(..).zip(answers) {
             let queue_wait = self.taken.saturating_duration_since(waiting.enqueued);
@@ -92,6 +92,6 @@ impl<J, A> Batch<J, A> {
 
 impl<J, A> Drop for Batch<J, A> {
     fn drop(&mut self) {
-        self.queue.lock().running_since = None;
+        self.queue.lock().running = None;
     }
 }

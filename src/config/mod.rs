@@ -289,6 +289,44 @@ mod tests {
     }
 
     #[test]
+    fn wrong_keys_and_files_of_tls_are_named_and_no_hash_is_shown() {
+        let one = file(
+            "[server]\nkey = [{ name = \"a b\", hash = \"deadbeef\", roles = [] },\n{ name = \"c\", hash = \"deadbeef\", \
+             roles = [\"admin\"], burst = 3 }, { name = \"c\", hash = \"x\", roles = [\"events\"], requests_per_second = 0.0 }]\n\
+             [server.tls]\ncertificate = \"c.pem\"\nreload_ms = 1\n",
+        );
+        let error = refused(&Layers { file: Some(one.path()), ..Layers::default() });
+        for part in [
+            "server.key[0].name is \"a b\", expected 1 to 64",
+            "server.key[0].hash is no hash, expected sha256:SALT:HASH",
+            "server.key[0].roles is empty, expected some of recommend, events, catalogue, admin",
+            "server.key[1].burst is 3, expected requests_per_second beside it",
+            "server.key[2].name is \"c\" again",
+            "server.key[2].requests_per_second is 0, expected 0.001 to 1e9",
+            "server.tls.certificate is \"c.pem\" and server.tls.key is \"\", expected both or neither",
+            "server.tls.reload_ms is 1, expected 100 to 86400000",
+        ] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+        assert!(!error.contains("deadbeef"), "{error}");
+        let one = file("[server]\nkey = [{ name = \"a\", hash = \"deadbeef\", roles = [\"king\"] }]\n");
+        let error = refused(&Layers { file: Some(one.path()), ..Layers::default() });
+        assert!(error.contains("king") && !error.contains("deadbeef"), "{error}");
+    }
+
+    #[test]
+    fn only_a_port_that_strangers_reach_without_keys_gives_a_notice() {
+        let server = |listen: &str| {
+            let layers = Layers { flags: vec![("server.listen", listen.into())], ..Layers::default() };
+            read(&layers).unwrap().server
+        };
+        assert_eq!(server("127.0.0.1:0").notice(), None);
+        assert_eq!(server("[::1]:0").notice(), None);
+        let told = server("0.0.0.0:0").notice().unwrap();
+        assert!(told.starts_with("server.listen can be reached") && told.contains("server.key"), "{told}");
+    }
+
+    #[test]
     fn what_is_wrong_with_an_experiment_is_named_and_its_token_never_shown() {
         let with = |line: &str| {
             file(&format!("[[experiments.experiment]]\nkey = \"k\"\narms = [{{ name = \"a\" }}]\n{line}\n"))

@@ -100,6 +100,11 @@ impl DecodeSettings {
         if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
 
+    /// The same search with a narrower beam; none where that changes nothing.
+    pub fn narrowed(&self, beam: usize) -> Option<Self> {
+        (self.engine == Engine::Beam && beam < self.beam).then(|| Self { beam, ..self.clone() })
+    }
+
     /// These settings with a request's own in their places.
     pub fn with(&self, overrides: &DecodeOverrides) -> Self {
         Self {

@@ -33,6 +33,34 @@ pub enum Lateness {
     Answer,
 }
 
+/// What there was too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Overload {
+    /// Calls at once.
+    Busy,
+    /// Requests that wait for a batch.
+    QueueFull,
+    /// Work before this request, which would be done too late.
+    PredictedLate,
+    /// Requests that wait for the event log.
+    LogFull,
+}
+
+impl Overload {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Busy, Self::QueueFull, Self::PredictedLate, Self::LogFull];
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::QueueFull => "queue_full",
+            Self::PredictedLate => "predicted_late",
+            Self::LogFull => "log_full",
+        }
+    }
+}
+
 /// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Failure {
@@ -45,6 +73,16 @@ pub enum Failure {
     /// The backlog cannot be worked off before the deadline.
     #[error("overloaded, retry in {retry_after:?}")]
     Overloaded {
+        /// By what.
+        reason: Overload,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The caller has asked more than it may.
+    #[error("client {client:?} is over its quota, retry in {retry_after:?}")]
+    OverQuota {
+        /// The name of its key.
+        client: String,
         /// When to try again.
         retry_after: Duration,
     },
@@ -73,6 +111,9 @@ pub enum Failure {
         /// Why, for people.
         reason: String,
     },
+    /// The caller has shown no key that is known here.
+    #[error("unauthenticated: {0}")]
+    Unauthenticated(&'static str),
     /// The caller may not do what it asks for.
     #[error("denied: {0}")]
     Denied(&'static str),

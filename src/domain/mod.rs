@@ -14,7 +14,7 @@ pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use code::{Code, CodeShape, CodeTable, Token};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};
-pub use failure::{Failure, Lateness, Violation};
+pub use failure::{Failure, Lateness, Overload, Violation};
 pub use item::{Item, ItemNumber};
 pub use path::{Belief, Path, Step};
 pub use request::{

@@ -30,6 +30,8 @@ pub struct RecommendRequest {
     pub steering: Steering,
     /// Free attributes, for eligibility of experiments.
     pub attributes: BTreeMap<String, String>,
+    /// How long it may take from when it was read, if that is less than its call may.
+    pub timeout: Option<Duration>,
     /// The arm of an experiment that the caller asks for. None: arms are drawn.
     pub forced: Option<ForcedArm>,
 }

@@ -91,6 +91,11 @@ impl EngineHandle {
         self.inner.submitter.refuse_late(deadline)
     }
 
+    /// How much of its time a request that came now would need, as a share; 0 while none waits. Above 1 it is refused.
+    pub fn pressure(&self, deadline: Instant) -> f64 {
+        self.inner.submitter.pressure(deadline)
+    }
+
     /// The name it was started under.
     pub fn name(&self) -> &str {
         &self.inner.name

@@ -67,6 +67,7 @@ impl Trial {
             Failure::Internal(_) | Failure::NotReady { .. } => AssignmentReason::FallbackError,
             // Nothing is left to be done in time, or the fault is the caller's, or no request for items fails so.
             Failure::Late(_) | Failure::Overloaded { .. } | Failure::Invalid(_) | Failure::Denied(_) => return false,
+            Failure::OverQuota { .. } | Failure::Unauthenticated(_) => return false,
             Failure::Off(_) | Failure::UnknownBundle(_) | Failure::Unmet { .. } => return false,
         };
         // The arm that chose the variant is to blame before those that only changed its settings.
@@ -106,6 +107,7 @@ impl Trial {
             Ok(answer) => (false, answer.items.is_empty()),
             // The caller's fault says nothing of an arm.
             Err(Failure::Invalid(_) | Failure::Denied(_) | Failure::UnknownVariant(_)) => return outcome,
+            Err(Failure::OverQuota { .. } | Failure::Unauthenticated(_)) => return outcome,
             Err(Failure::Off(_) | Failure::UnknownBundle(_) | Failure::Unmet { .. }) => return outcome,
             Err(Failure::Internal(_) | Failure::NotReady { .. } | Failure::Late(_) | Failure::Overloaded { .. }) => {
                 (true, false)

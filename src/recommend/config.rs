@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cache::CacheConfig;
 use crate::domain::Violation;
 
 /// What holds for every request, whatever its variant.
@@ -14,11 +15,15 @@ pub struct RecommendConfig {
     pub max_history: usize,
     /// The longest that a request may take, in milliseconds, whatever its own deadline says; 1 to 600,000.
     pub max_deadline_ms: u64,
+    /// The beam of requests that would need more than half of their time, unless they chose one; 0: theirs, 1 to 1000.
+    pub narrow_beam: usize,
+    /// Answers that are given again.
+    pub cache: CacheConfig,
 }
 
 impl Default for RecommendConfig {
     fn default() -> Self {
-        Self { max_history: 50, max_deadline_ms: 5000 }
+        Self { max_history: 50, max_deadline_ms: 5000, narrow_beam: 8, cache: CacheConfig::default() }
     }
 }
 
@@ -32,6 +37,10 @@ impl RecommendConfig {
         if !(1..=600_000).contains(&self.max_deadline_ms) {
             wrong.push(Violation::new("max_deadline_ms", format!("{}: expected 1 to 600000", self.max_deadline_ms)));
         }
+        if self.narrow_beam > 1000 {
+            wrong.push(Violation::new("narrow_beam", format!("{}: expected 0 to 1000", self.narrow_beam)));
+        }
+        wrong.extend(self.cache.problems());
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
 
-use crate::domain::{Exposure, Failure, Forgotten, Recorded, UserEvent};
+use crate::domain::{Exposure, Failure, Forgotten, Overload, Recorded, UserEvent};
 use crate::events::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal};
 use crate::history::HistoryStore;
 
@@ -63,7 +63,7 @@ fn now_ms() -> i64 {
 
 fn failure(refusal: Refusal) -> Failure {
     match refusal {
-        Refusal::Full => Failure::Overloaded { retry_after: Duration::from_millis(100) },
+        Refusal::Full => Failure::Overloaded { reason: Overload::LogFull, retry_after: Duration::from_millis(100) },
         Refusal::Unwritable => {
             Failure::NotReady { reason: "the event log cannot be written", retry_after: Duration::from_secs(5) }
         }

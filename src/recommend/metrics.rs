@@ -8,11 +8,56 @@ use super::age::ModelAges;
 use super::variant::Variant;
 use crate::domain::Stage;
 
+/// What the cache of answers had.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CacheResult {
+    /// The answer.
+    Hit,
+    /// Nothing, or something too old.
+    Miss,
+    /// Something old, for want of anything else.
+    Stale,
+}
+
+/// How an answer is less than was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Less {
+    /// Searched with a narrower beam.
+    Narrow,
+    /// From before.
+    Cached,
+}
+
+impl CacheResult {
+    const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Stale];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl Less {
+    const ALL: [Self; 2] = [Self::Narrow, Self::Cached];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Narrow => "narrow",
+            Self::Cached => "cached",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct RecommendMetrics {
     pub(super) cold_start: IntCounter,
     pub(super) without_deadline: IntCounter,
     short: IntCounter,
+    cache: IntCounterVec,
+    degraded: IntCounterVec,
     pruned: IntCounterVec,
     stages: HistogramVec,
     model_info: IntGaugeVec,
@@ -42,6 +87,18 @@ impl RecommendMetrics {
         )?;
         let index_items =
             IntGaugeVec::new(Opts::new("reg4rec_index_items", "Items in the index of each variant"), &["variant"])?;
+        let cache = IntCounterVec::new(
+            Opts::new("reg4rec_cache_requests_total", "Look-ups in the cache of answers, by what it had"),
+            &["result"],
+        )?;
+        let degraded = IntCounterVec::new(
+            Opts::new("reg4rec_degraded_total", "Answers with less effort than asked for, for want of time"),
+            &["how"],
+        )?;
+        CacheResult::ALL.iter().for_each(|result| drop(cache.with_label_values(&[result.name()])));
+        Less::ALL.iter().for_each(|less| drop(degraded.with_label_values(&[less.name()])));
+        registry.register(Box::new(cache.clone()))?;
+        registry.register(Box::new(degraded.clone()))?;
         pruned.with_label_values(&[INCONSISTENT]);
         Stage::ALL.iter().for_each(|stage| drop(stages.with_label_values(&[stage.name()])));
         registry.register(Box::new(cold_start.clone()))?;
@@ -53,7 +110,17 @@ impl RecommendMetrics {
         registry.register(Box::new(index_items.clone()))?;
         let ages = ModelAges::new()?;
         registry.register(Box::new(ages.clone()))?;
-        Ok(Self { cold_start, without_deadline, short, pruned, stages, model_info, index_items, ages })
+        Ok(Self { cold_start, without_deadline, short, cache, degraded, pruned, stages, model_info, index_items, ages })
+    }
+
+    /// Counts one look-up.
+    pub(super) fn cached(&self, result: CacheResult) {
+        self.cache.with_label_values(&[result.name()]).inc();
+    }
+
+    /// Counts one answer that is less than was asked for.
+    pub(super) fn gave_less(&self, less: Less) {
+        self.degraded.with_label_values(&[less.name()]).inc();
     }
 
     /// Counts one answer.

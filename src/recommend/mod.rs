@@ -6,11 +6,16 @@ mod age;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod arm_tests;
+mod cache;
 mod cold;
 mod config;
 mod door;
 mod events;
 mod known;
+mod ladder;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod ladder_tests;
 mod metrics;
 mod name;
 mod recommender;
@@ -22,6 +27,7 @@ mod stopwatch;
 mod tests;
 mod variant;
 
+pub use cache::CacheConfig;
 pub use config::RecommendConfig;
 pub use events::Recorder;
 pub use recommender::{Recommender, RecommenderError};

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use crate::domain::{
     Event, Exposure, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation,
 };
-use crate::engine::DecodeRequest;
 use crate::experiment::{ExperimentMetrics, Experiments, ExperimentsConfig, Trial};
 use crate::history::HistoryStore;
 
@@ -21,8 +20,9 @@ use super::RecommendConfig;
 use super::door::Door;
 use super::events::Recorder;
 use super::known::Known;
+use super::ladder::{Found, Ladder, Question};
 use super::metrics::RecommendMetrics;
-use super::name::{self, RequestIds};
+use super::name::RequestIds;
 use super::shelf::{NoWayBack, Shelf, SlotView};
 use super::steering::bias;
 use super::stopwatch::Stopwatch;
@@ -64,6 +64,7 @@ struct Inner {
     /// None yet, or never: events are not recorded.
     recorder: OnceLock<Recorder>,
     config: RecommendConfig,
+    ladder: Ladder,
     experiments: ArcSwap<Experiments>,
     experiment_metrics: ExperimentMetrics,
     metrics: RecommendMetrics,
@@ -103,6 +104,7 @@ impl Recommender {
             swapped: watch::Sender::new(()),
             histories,
             recorder: OnceLock::new(),
+            ladder: Ladder::new(&config),
             config,
             experiments: ArcSwap::from_pointee(none.map_err(RecommenderError::Config)?),
             experiment_metrics,
@@ -164,45 +166,42 @@ impl Recommender {
         deadline: Instant,
         mut stopwatch: Stopwatch,
     ) -> Result<RecommendAnswer, Failure> {
-        let Inner { config, metrics, ids, .. } = &*self.inner;
+        let Inner { config, ladder, metrics, ids, .. } = &*self.inner;
         // Kept to the end of the request, whatever serves under that name by then.
         let loaded = self.loaded(trial.variant()).ok_or_else(|| self.unknown(trial.variant()))?;
         let settings = loaded.settings(&trial.decode())?;
         let Variant { engine, index, .. } = &loaded.variant;
         engine.refuse_late(deadline)?;
 
-        let RecommendRequest { k, explain, filter, steering, .. } = request;
+        let RecommendRequest { filter, steering, .. } = request;
         let limit = config.max_history.min(loaded.variant.max_history);
-        let Known { history, excluded } = Known::of(&self.events(request), index, filter, limit);
-        let root = index.root(filter, &excluded);
+        let known = Known::of(&self.events(request), index, filter, limit);
+        let root = index.root(filter, &known.excluded);
         let bias = bias(steering, index);
         stopwatch.lap(Stage::History);
 
-        let cold_start = history.is_empty();
-        let outcome = if cold_start {
+        let cold_start = known.history.is_empty();
+        let found = if cold_start {
             metrics.cold_start.inc();
-            loaded.popularity.best(index, &root, &bias, *k)
+            Found::cold(loaded.popularity.best(index, &root, &bias, request.k), index)
         } else {
-            let job = DecodeRequest { history, k: *k, root, settings, explain: *explain, bias, deadline };
-            let answer = engine.decode(job).await?;
-            stopwatch.engine(&answer);
-            answer.outcome
+            let question = Question { request, known, root, settings, bias, deadline };
+            ladder.find(&loaded, question, metrics, &mut stopwatch).await?
         };
 
-        let items = outcome.items.into_iter().map(|ranked| name::item(index, ranked)).collect();
         stopwatch.lap(Stage::Resolve);
         let timings = stopwatch.stop();
-        metrics.count(outcome.short, outcome.pruned, &timings);
+        metrics.count(found.short, found.pruned, &timings);
         Ok(RecommendAnswer {
             request_id: ids.keep_or_make(&request.request_id),
-            items,
+            items: found.items,
             variant: loaded.variant.name.clone(),
             bundle_version: loaded.variant.bundle_version.clone(),
             index_version: index.version().to_owned(),
             assignments: Vec::new(),
             cold_start,
-            degraded: false,
-            short: outcome.short,
+            degraded: found.degraded,
+            short: found.short,
             timings,
         })
     }

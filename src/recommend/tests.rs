@@ -48,12 +48,15 @@ pub(super) async fn variant(name: &str, model: FakeModel, index: Arc<Index>, met
 }
 
 pub(super) async fn house(model: FakeModel) -> House {
+    house_with(model, RecommendConfig::default()).await
+}
+
+pub(super) async fn house_with(model: FakeModel, config: RecommendConfig) -> House {
     let registry = Registry::new();
     let metrics = EngineMetrics::new(&registry).unwrap();
     let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
     let (batches, index) = (model.batches.clone(), index(300));
     let main = variant("main", model, index.clone(), &metrics).await;
-    let config = RecommendConfig::default();
     let recommender = Recommender::new(vec![main], "main".into(), histories.clone(), config, &registry).unwrap();
     House { recommender, histories, index, batches, registry, metrics }
 }
@@ -519,7 +522,7 @@ async fn a_recommender_refuses_wrong_settings() {
     let broken = Variant { settings: DecodeSettings { beam: 0, ..DecodeSettings::default() }, ..main.clone() };
     let RecommenderError::Config(wrong) = new(vec![broken], "main", config) else { panic!("a beam of nothing") };
     assert_eq!(wrong[0].field, "settings.beam");
-    let config = RecommendConfig { max_history: 0, max_deadline_ms: 0 };
+    let config = RecommendConfig { max_history: 0, max_deadline_ms: 0, ..RecommendConfig::default() };
     let RecommenderError::Config(wrong) = new(vec![main], "main", config) else { panic!("no history at all") };
     assert_eq!(wrong.len(), 2);
 }

@@ -63,8 +63,8 @@ pre {{ background: #f4f4f4; color: #222; padding: .8rem; overflow-x: auto }}
 <table><tr><th>Variant<th>Bundle<th>Version<th>Index<th>Items</tr>
 {rows}</table>
 <h2>Ask</h2>
-<pre>reg4rec ask --server http://{public} --user U -k 10 --explain
-grpcurl -plaintext -d '{{"user_id": "U", "k": 10}}' {public} reg4rec.v1.RecommendationService/Recommend</pre>
+<pre>reg4rec ask --server {public} --user U -k 10 --explain
+grpcurl {plain}-d '{{"user_id": "U", "k": 10}}' {address} reg4rec.v1.RecommendationService/Recommend</pre>
 <p><a href="metrics">metrics</a> · <a href="healthz">alive</a> · <a href="readyz">ready</a></p>
 </html>
 "#,
@@ -72,6 +72,8 @@ grpcurl -plaintext -d '{{"user_id": "U", "k": 10}}' {public} reg4rec.v1.Recommen
         since = since.as_secs(),
         version = env!("CARGO_PKG_VERSION"),
         public = escaped(&admin.public),
+        plain = if admin.public.starts_with("https") { "" } else { "-plaintext " },
+        address = escaped(admin.public.split("://").last().unwrap_or_default()),
     ))
 }
 

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
-use crate::domain::{Failure, Lateness, Violation};
+use crate::domain::{Failure, Lateness, Overload, Violation};
 use crate::wire;
 
 use super::config::ServerConfig;
@@ -72,7 +72,10 @@ pub(super) async fn pass(State(front): State<Arc<Front>>, request: Request, next
     // A method that does not exist: tonic says UNIMPLEMENTED.
     let Some(method) = Method::of(request.uri().path()) else { return next.run(request).await };
     let call = front.metrics.begin(method);
-    let response = answer(&front, call.variant(), request, next).await.unwrap_or_else(|failure| refusal(&failure));
+    let response = answer(&front, call.variant(), request, next).await.unwrap_or_else(|failure| {
+        front.metrics.refused(&failure, None);
+        refusal(&failure)
+    });
     call.end(code(&response));
     response
 }
@@ -89,7 +92,7 @@ async fn answer(front: &Front, variant: CallVariant, mut request: Request, next:
         return Err(Failure::Late(Lateness::Enqueue));
     }
     let latest = began + allowed;
-    let busy = |_| Failure::Overloaded { retry_after: Duration::from_millis(100) };
+    let busy = |_| Failure::Overloaded { reason: Overload::Busy, retry_after: Duration::from_millis(100) };
     let _place = front.places.try_acquire().map_err(busy)?;
     request.extensions_mut().insert(Call { deadline: asked.map(|_| latest), variant });
     let late = |_| Failure::Late(Lateness::Answer);

@@ -7,8 +7,16 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use tonic::Code;
 
+use crate::domain::{Failure, Overload};
+
 /// The variant label of calls that reached no known variant.
 const NO_VARIANT: &str = "none";
+
+/// The client label of calls that showed no key.
+const NO_CLIENT: &str = "none";
+
+/// The reason label of calls over their quota.
+const QUOTA: &str = "quota";
 
 /// Seconds: from a cached answer to a very late one.
 const SECONDS: [f64; 16] =
@@ -19,17 +27,20 @@ const SECONDS: [f64; 16] =
 pub(super) enum Method {
     Recommend,
     RecommendBatch,
+    RecommendStream,
     Record,
     RecordStream,
 }
 
 impl Method {
-    const ALL: [Method; 4] = [Method::Recommend, Method::RecommendBatch, Method::Record, Method::RecordStream];
+    const ALL: [Method; 5] =
+        [Method::Recommend, Method::RecommendBatch, Method::RecommendStream, Method::Record, Method::RecordStream];
 
     fn name(self) -> &'static str {
         match self {
             Method::Recommend => "Recommend",
             Method::RecommendBatch => "RecommendBatch",
+            Method::RecommendStream => "RecommendStream",
             Method::Record => "Record",
             Method::RecordStream => "RecordStream",
         }
@@ -75,11 +86,13 @@ pub(super) struct ServerMetrics {
     durations: HistogramVec,
     inflight: IntGauge,
     not_ready_arrivals: Histogram,
+    rejected: IntCounterVec,
+    access_refused: IntCounterVec,
 }
 
 impl ServerMetrics {
-    /// Registers the metrics; `variants` is the closed list of variants that may answer.
-    pub fn new(registry: &Registry, variants: &[String]) -> prometheus::Result<Self> {
+    /// Registers the metrics; `variants` is the closed list of variants that may answer, `clients` that of keys.
+    pub fn new(registry: &Registry, variants: &[String], clients: &[String]) -> prometheus::Result<Self> {
         let seconds = |name: &str, about: &str| HistogramOpts::new(name, about).buckets(SECONDS.to_vec());
         let mut labels: Vec<String> = variants.to_vec();
         labels.push(NO_VARIANT.to_owned());
@@ -101,9 +114,20 @@ impl ServerMetrics {
                 )
                 .buckets(vec![0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]),
             )?,
+            rejected: IntCounterVec::new(
+                Opts::new(
+                    "reg4rec_admission_rejected_total",
+                    "Requests refused because there was too much of something, by what and by the caller's key.",
+                ),
+                &["reason", "client"],
+            )?,
+            access_refused: IntCounterVec::new(
+                Opts::new("reg4rec_access_refused_total", "Calls without the right to what they asked for."),
+                &["reason"],
+            )?,
         };
         metrics.register(registry)?;
-        metrics.start_at_zero();
+        metrics.start_at_zero(clients);
         Ok(metrics)
     }
 
@@ -111,10 +135,20 @@ impl ServerMetrics {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.durations.clone()))?;
         registry.register(Box::new(self.inflight.clone()))?;
+        registry.register(Box::new(self.rejected.clone()))?;
+        registry.register(Box::new(self.access_refused.clone()))?;
         registry.register(Box::new(self.not_ready_arrivals.clone()))
     }
 
-    fn start_at_zero(&self) {
+    fn start_at_zero(&self, clients: &[String]) {
+        for client in clients.iter().map(String::as_str).chain([NO_CLIENT]) {
+            for reason in Overload::ALL.map(Overload::name).into_iter().chain([QUOTA]) {
+                self.rejected.with_label_values(&[reason, client]);
+            }
+        }
+        for reason in ["unauthenticated", "denied"] {
+            self.access_refused.with_label_values(&[reason]);
+        }
         for variant in &self.variants {
             for method in Method::ALL {
                 self.durations.with_label_values(&[method.name(), variant]);
@@ -128,6 +162,18 @@ impl ServerMetrics {
     /// Notes a call that arrived although the server had been not ready for so long.
     pub fn arrived_not_ready(&self, after: Duration) {
         self.not_ready_arrivals.observe(after.as_secs_f64());
+    }
+
+    /// Counts a refusal if it is one of there being too much, or of rights. `client`: the name of a key of ours.
+    pub fn refused(&self, failure: &Failure, client: Option<&str>) {
+        let client = client.unwrap_or(NO_CLIENT);
+        match failure {
+            Failure::Overloaded { reason, .. } => self.rejected.with_label_values(&[reason.name(), client]).inc(),
+            Failure::OverQuota { client, .. } => self.rejected.with_label_values(&[QUOTA, client]).inc(),
+            Failure::Unauthenticated(_) => self.access_refused.with_label_values(&["unauthenticated"]).inc(),
+            Failure::Denied(_) => self.access_refused.with_label_values(&["denied"]).inc(),
+            _ => {}
+        }
     }
 
     /// Calls being worked on.
@@ -191,7 +237,7 @@ mod tests {
 
     fn metrics() -> (Registry, Arc<ServerMetrics>) {
         let registry = Registry::new();
-        let metrics = Arc::new(ServerMetrics::new(&registry, &["default".to_owned()]).unwrap());
+        let metrics = Arc::new(ServerMetrics::new(&registry, &["default".to_owned()], &["shop".to_owned()]).unwrap());
         (registry, metrics)
     }
 
@@ -204,6 +250,9 @@ mod tests {
             r#"reg4rec_requests_total{code="DEADLINE_EXCEEDED",method="RecommendBatch",variant="none"} 0"#,
             r#"reg4rec_request_duration_seconds_count{method="Recommend",variant="default"} 0"#,
             "reg4rec_inflight 0",
+            r#"reg4rec_admission_rejected_total{client="shop",reason="quota"} 0"#,
+            r#"reg4rec_admission_rejected_total{client="none",reason="predicted_late"} 0"#,
+            r#"reg4rec_access_refused_total{reason="unauthenticated"} 0"#,
             "reg4rec_not_ready_arrival_seconds_count 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

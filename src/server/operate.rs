@@ -15,6 +15,7 @@ use super::config::ServerConfig;
 use super::desk::{Desk, Recommends};
 use super::log_filter::LogFilter;
 use super::metrics::ServerMetrics;
+use super::tls::{Identity, TlsError};
 use super::variant_messages;
 
 /// Longest directives of a log filter, in bytes.
@@ -33,6 +34,8 @@ pub(super) struct Operate<R> {
     pub log: Option<Arc<LogFilter>>,
     pub metrics: Arc<ServerMetrics>,
     pub config: ServerConfig,
+    /// None where the ports speak no TLS.
+    pub identity: Option<Arc<Identity>>,
 }
 
 #[tonic::async_trait]
@@ -100,6 +103,18 @@ impl<R: Recommends> AdminService for Operate<R> {
             logged_exposures: gone.logged_exposures,
             files: gone.files as u64,
         }))
+    }
+
+    async fn reload_tls(&self, _: Request<v1::ReloadTlsRequest>) -> Result<Response<v1::ReloadTlsResponse>, Status> {
+        tracing::info!("operator: reload TLS");
+        let reason = || "the server speaks no TLS: server.tls.certificate is not set".to_owned();
+        let identity = self.identity.clone().ok_or_else(|| Failure::Unmet { code: "NO_TLS", reason: reason() });
+        let identity = identity.map_err(|failure| status(&failure))?;
+        let outcome = tokio::task::spawn_blocking(move || identity.reload()).await;
+        let outcome = outcome.map_err(|error| Failure::Internal(format!("reading certificates ended: {error}")));
+        let refused = |error: TlsError| Failure::Unmet { code: "TLS_REFUSED", reason: error.to_string() };
+        let changed = outcome.and_then(|read| read.map_err(refused)).map_err(|failure| status(&failure))?;
+        Ok(Response::new(v1::ReloadTlsResponse { changed }))
     }
 
     async fn set_log_level(

@@ -12,7 +12,6 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::rollout::Rollout;
@@ -21,6 +20,7 @@ use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 use crate::wire::{ADMIN_DESCRIPTORS, DESCRIPTORS};
 
+use super::access::{AccessLayer, Clients};
 use super::admin::{self, Admin};
 use super::config::ServerConfig;
 use super::desk::{Desk, Phase, Recommends};
@@ -31,6 +31,8 @@ use super::log_filter::LogFilter;
 use super::metrics::ServerMetrics;
 use super::operate::Operate;
 use super::service::Service;
+use super::tls::{Identity, TlsError, TlsMetrics, accept};
+use super::web;
 
 /// Why the server could not run.
 #[derive(Debug, Error)]
@@ -47,6 +49,9 @@ pub enum ServerError {
     /// The embedded descriptors cannot be read.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// Certificates are refused.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A variant's engine stopped, which only a fault of ours does. The server has drained.
     #[error("the engine of variant {0:?} stopped; the log says why")]
     Engine(String),
@@ -64,6 +69,9 @@ pub struct Server<R> {
     variants: Vec<String>,
     log: Option<Arc<LogFilter>>,
     rollout: Arc<OnceLock<Rollout>>,
+    clients: Arc<Clients>,
+    identity: Option<Arc<Identity>>,
+    tls_metrics: TlsMetrics,
 }
 
 /// Opens a running server for business.
@@ -96,19 +104,37 @@ impl<R: Recommends> Server<R> {
     /// its opener brings a recommender. No call takes longer than `max_deadline`, whatever its caller allows.
     ///
     /// # Errors
-    /// When a metric of the same name is registered already.
+    /// When a metric of the same name is registered already, or the files of its certificate are refused.
     pub fn new(
         config: ServerConfig,
         max_deadline: Duration,
         registry: Registry,
         variants: Vec<String>,
     ) -> Result<(Self, Opener<R>), ServerError> {
-        let metrics = Arc::new(ServerMetrics::new(&registry, &variants)?);
+        let names: Vec<String> = config.key.iter().map(|key| key.name.clone()).collect();
+        let metrics = Arc::new(ServerMetrics::new(&registry, &variants, &names)?);
+        let tls_metrics = TlsMetrics::new(&registry)?;
+        let identity = Identity::read(&config.tls, tls_metrics.clone())?;
+        let clients = Arc::new(Clients::new(&config.key));
         let desk = Arc::new(Desk::new());
         let rollout = Arc::default();
         let opener = Opener { desk: Arc::clone(&desk), rollout: Arc::clone(&rollout) };
         let health = HealthReporter::new();
-        Ok((Self { config, max_deadline, registry, metrics, desk, health, variants, log: None, rollout }, opener))
+        let server = Self {
+            config,
+            max_deadline,
+            registry,
+            metrics,
+            desk,
+            health,
+            variants,
+            log: None,
+            rollout,
+            clients,
+            identity,
+            tls_metrics,
+        };
+        Ok((server, opener))
     }
 
     /// Lets operators change what is logged.
@@ -132,10 +158,13 @@ impl<R: Recommends> Server<R> {
         let (close_public, public_closed) = closing();
         let (close_admin, admin_closed) = closing();
         let pages = self.admin_routes(public.local_addr()?)?;
+        let patience = self.config.handshake_timeout();
+        let of_admin = self.identity.clone().filter(|_| self.config.tls.admin);
+        let (admin, _) = accept(admin, of_admin, patience, self.tls_metrics.clone())?;
         let admin_task = tokio::spawn(axum::serve(admin, pages).with_graceful_shutdown(admin_closed).into_future());
-        // Without TCP_NODELAY a small answer waits for the client's delayed acknowledgement: 40 ms on Linux.
-        let connections = TcpIncoming::from(public).with_nodelay(Some(true));
-        let calls = self.transport().serve_with_incoming_shutdown(self.routes()?, connections, public_closed);
+        let (public, listening) = accept(public, self.identity.clone(), patience, self.tls_metrics.clone())?;
+        let calls = self.transport().serve_with_incoming_shutdown(self.routes()?, public.into_stream(), public_closed);
+        let renewing = self.identity.clone().map(|identity| tokio::spawn(identity.follow()));
         let mut calls = tokio::spawn(calls);
 
         let mut failed = None;
@@ -152,6 +181,10 @@ impl<R: Recommends> Server<R> {
         tracing::info!(lag = ?self.config.drain_lag(), "draining: not ready, still answering");
         tokio::time::sleep(self.config.drain_lag()).await;
         drop(close_public);
+        // Once tonic has let go of its connections, the port is closed.
+        if within(Duration::from_secs(1), listening).await.is_none() {
+            tracing::warn!("the public port did not close in time");
+        }
         let ended = within(self.config.drain_limit(), async {
             let ended = flatten((&mut calls).await);
             if let Ok(recommender) = self.desk.recommender() {
@@ -170,6 +203,7 @@ impl<R: Recommends> Server<R> {
             tracing::debug!("the admin port did not close in time");
         }
         health.abort();
+        renewing.iter().for_each(|task| task.abort());
         outcome?;
         failed.map_or(Ok(()), |variant| Err(ServerError::Engine(variant)))
     }
@@ -181,6 +215,8 @@ impl<R: Recommends> Server<R> {
         let streams = self.config.max_streams_per_connection;
         let window = streams.saturating_mul(4 * 256).clamp(1 << 20, i32::MAX as u32);
         tonic::transport::Server::builder()
+            // For gRPC-web; what is neither is answered 400.
+            .accept_http1(true)
             .max_concurrent_streams(streams)
             .initial_connection_window_size(window)
             .http2_keepalive_interval(Some(Duration::from_millis(self.config.keepalive_interval_ms)))
@@ -191,40 +227,55 @@ impl<R: Recommends> Server<R> {
         let desk = Arc::clone(&self.desk);
         let phase = PhaseReader(Box::new(move || desk.phase()));
         let front = Arc::new(Front::new(&self.config, self.max_deadline, Arc::clone(&self.metrics), phase));
-        let service = Service { desk: Arc::clone(&self.desk) };
+        let service = Service { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) };
         let service =
             RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
-        let events = EventServiceServer::new(Events { desk: Arc::clone(&self.desk) })
-            .max_decoding_message_size(self.config.max_message_bytes);
+        let events = Events { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) };
+        let events = EventServiceServer::new(events).max_decoding_message_size(self.config.max_message_bytes);
         let calls = mount(mount(Router::new(), service), events);
+        let calls = calls.route_layer(self.access());
         let calls = calls.route_layer(axum::middleware::from_fn_with_state(front, front::pass));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let told = mount(mount(Router::new(), reflection().build_v1()?), reflection().build_v1alpha()?);
+        let calls = calls.merge(told.route_layer(self.access()));
+        // Open to everybody: whoever asks a balancer's question has no key.
         let health = HealthService::from_health_reporter(self.health.clone());
         let calls = mount(calls, tonic_health::pb::health_server::HealthServer::new(health));
-        let calls = mount(calls, reflection().build_v1()?);
-        let calls = mount(calls, reflection().build_v1alpha()?);
-        Ok(calls.fallback(|| async { tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>() }))
+        let unknown = || async { tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>() };
+        let calls = calls.fallback(unknown).layer(tonic_web::GrpcWebLayer::new());
+        let origins = &self.config.web_origins;
+        Ok(if origins.is_empty() { calls } else { calls.layer(web::pages(origins)) })
+    }
+
+    fn access(&self) -> AccessLayer {
+        AccessLayer { clients: Arc::clone(&self.clients), metrics: Arc::clone(&self.metrics) }
     }
 
     /// Pages over HTTP/1 and gRPC over HTTP/2 on one port.
     fn admin_routes(&self, public: SocketAddr) -> Result<Router, ServerError> {
-        let pages = Admin { registry: self.registry.clone(), desk: Arc::clone(&self.desk), public: public.to_string() };
+        let pages = Admin { registry: self.registry.clone(), desk: Arc::clone(&self.desk), public: self.url(public) };
         let operate = Operate {
             desk: Arc::clone(&self.desk),
             rollout: Arc::clone(&self.rollout),
             log: self.log.clone(),
             metrics: Arc::clone(&self.metrics),
             config: self.config.clone(),
+            identity: self.identity.clone(),
         };
         let reflection =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(ADMIN_DESCRIPTORS);
-        let routes = mount(admin::routes(pages), AdminServiceServer::new(operate));
-        let routes = mount(routes, reflection().build_v1()?);
-        Ok(mount(routes, reflection().build_v1alpha()?))
+        let calls = mount(Router::new(), AdminServiceServer::new(operate));
+        let calls = mount(mount(calls, reflection().build_v1()?), reflection().build_v1alpha()?);
+        Ok(admin::routes(pages).merge(calls.route_layer(self.access())))
+    }
+
+    /// How to reach a port that speaks as the public one does.
+    fn url(&self, address: SocketAddr) -> String {
+        format!("{}://{address}", if self.identity.is_some() { "https" } else { "http" })
     }
 }
 

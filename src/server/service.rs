@@ -2,32 +2,48 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Instant;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::{Failure, ForcedArm, RecommendAnswer, RecommendRequest};
 use crate::wire::v1::recommendation_service_server::RecommendationService;
 use crate::wire::{self, v1};
 
+use super::access::Caller;
 use super::desk::{Desk, Recommends};
 use super::front::Call;
+use super::metrics::ServerMetrics;
+use super::stream;
 
 /// `reg4rec.v1.RecommendationService` over a desk.
 #[derive(Debug)]
 pub(super) struct Service<R> {
     pub desk: Arc<Desk<R>>,
+    pub metrics: Arc<ServerMetrics>,
+}
+
+/// What is known of a call before its message is read.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    call: Call,
+    caller: Caller,
+    /// The arm that a stream forces.
+    forced: Option<ForcedArm>,
 }
 
 #[tonic::async_trait]
 impl<R: Recommends> RecommendationService for Service<R> {
     async fn recommend(&self, sent: Request<v1::RecommendRequest>) -> Result<Response<v1::RecommendResponse>, Status> {
-        let (call, forced) = (call(&sent), wire::forced_arm(sent.metadata()));
+        let (context, forced) = (Context::of(&sent), wire::forced_arm(sent.metadata()));
         let sent = sent.into_inner();
         let request_id = request_id(&sent.request_id);
         let request = forced.and_then(|forced| Ok(forcing(wire::decode::recommend(sent)?, &forced)));
         let answer = match request {
-            Ok(request) => self.answer(request, &request_id, &call).await,
+            Ok(request) => self.answer(request, &request_id, &context).await,
             Err(failure) => Err(failure),
         };
         let answer = answer.map_err(|failure| wire::status(&failure, &request_id))?;
@@ -38,7 +54,7 @@ impl<R: Recommends> RecommendationService for Service<R> {
         &self,
         sent: Request<v1::RecommendBatchRequest>,
     ) -> Result<Response<v1::RecommendBatchResponse>, Status> {
-        let (call, forced) = (call(&sent), wire::forced_arm(sent.metadata()));
+        let (context, forced) = (Context::of(&sent), wire::forced_arm(sent.metadata()));
         let sent = sent.into_inner();
         let ids: Vec<String> = sent.requests.iter().map(|one| request_id(&one.request_id)).collect();
         let refuse = |failure: Failure| wire::status(&failure, "");
@@ -46,30 +62,71 @@ impl<R: Recommends> RecommendationService for Service<R> {
         self.desk.recommender().map_err(refuse)?;
         let forced = forced.map_err(refuse)?;
         let requests = wire::decode::batch(sent).map_err(refuse)?.into_iter();
+        // The first was counted when the call was let in.
+        context.caller.owe(requests.len().saturating_sub(1));
         let requests = requests.map(|request| Ok(forcing(request?, &forced))).collect();
-        let outcomes = self.answer_all(requests, &ids, &call).await;
+        let outcomes = self.answer_all(requests, &ids, &context).await;
         let results = outcomes.into_iter().zip(&ids).map(|(outcome, id)| wire::encode::result(outcome, id));
         Ok(Response::new(v1::RecommendBatchResponse { results: results.collect() }))
+    }
+
+    type RecommendStreamStream = ReceiverStream<Result<v1::RecommendResult, Status>>;
+
+    async fn recommend_stream(
+        &self,
+        sent: Request<Streaming<v1::RecommendRequest>>,
+    ) -> Result<Response<Self::RecommendStreamStream>, Status> {
+        let refuse = |failure: Failure| wire::status(&failure, "");
+        self.desk.recommender().map_err(refuse)?;
+        let forced = wire::forced_arm(sent.metadata()).map_err(refuse)?;
+        let context = Context { forced, ..Context::of(&sent) };
+        // One: the others wait where they are counted.
+        let (results, answers) = mpsc::channel(1);
+        tokio::spawn(stream::answer_all(self.clone(), context, sent.into_inner(), results));
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 }
 
 impl<R: Recommends> Service<R> {
+    /// What became of one request of a stream. `paid`: it was counted against the quota already.
+    pub(super) async fn result(
+        &self,
+        sent: v1::RecommendRequest,
+        context: &Context,
+        paid: bool,
+    ) -> v1::RecommendResult {
+        let request_id = request_id(&sent.request_id);
+        let request = if paid { Ok(()) } else { context.caller.ask() };
+        let refuse = |failure: &Failure| self.metrics.refused(failure, context.caller.name());
+        let request = request.inspect_err(refuse).and_then(|()| wire::decode::recommend(sent));
+        let outcome = match request {
+            Ok(request) => self.answer(forcing(request, &context.forced), &request_id, context).await,
+            Err(failure) => Err(failure),
+        };
+        wire::encode::result(outcome, &request_id)
+    }
+
     async fn answer(
         &self,
         mut request: RecommendRequest,
         request_id: &str,
-        call: &Call,
+        Context { call, caller, .. }: &Context,
     ) -> Result<RecommendAnswer, Failure> {
         request_id.clone_into(&mut request.request_id);
         if !request.variant.is_empty() {
             call.variant.get_or_init(|| request.variant.clone());
         }
-        let outcome = self.desk.recommender()?.recommend(request, call.deadline).await;
+        let own = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = own.into_iter().chain(call.deadline).min();
+        let outcome = self.desk.recommender()?.recommend(request, deadline).await;
         match &outcome {
             // Set once: the requests of a batch that name different variants count under the first.
             Ok(answer) => drop(call.variant.get_or_init(|| answer.variant.clone())),
             Err(Failure::Internal(cause)) => tracing::error!(request_id, cause, "request failed"),
-            Err(failure) => tracing::debug!(request_id, %failure, "request refused"),
+            Err(failure) => {
+                self.metrics.refused(failure, caller.name());
+                tracing::debug!(request_id, %failure, "request refused");
+            }
         }
         outcome
     }
@@ -79,7 +136,7 @@ impl<R: Recommends> Service<R> {
         &self,
         requests: Vec<Result<RecommendRequest, Failure>>,
         ids: &[String],
-        call: &Call,
+        context: &Context,
     ) -> Vec<Result<RecommendAnswer, Failure>> {
         // Dropped with the call, the set ends its tasks.
         let mut asked = JoinSet::new();
@@ -87,8 +144,8 @@ impl<R: Recommends> Service<R> {
         for (at, (request, id)) in requests.into_iter().zip(ids).enumerate() {
             match request {
                 Ok(request) => {
-                    let (service, id, call) = (self.share(), id.clone(), call.clone());
-                    asked.spawn(async move { (at, service.answer(request, &id, &call).await) });
+                    let (service, id, context) = (self.clone(), id.clone(), context.clone());
+                    asked.spawn(async move { (at, service.answer(request, &id, &context).await) });
                     outcomes.push(Err(Failure::Internal("the request's task ended without an outcome".into())));
                 }
                 Err(failure) => outcomes.push(Err(failure)),
@@ -102,9 +159,12 @@ impl<R: Recommends> Service<R> {
         }
         outcomes
     }
+}
 
-    fn share(&self) -> Self {
-        Self { desk: Arc::clone(&self.desk) }
+// Not derived: that would ask for a recommender that can be cloned.
+impl<R> Clone for Service<R> {
+    fn clone(&self) -> Self {
+        Self { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) }
     }
 }
 
@@ -113,10 +173,14 @@ fn forcing(request: RecommendRequest, forced: &Option<ForcedArm>) -> RecommendRe
     RecommendRequest { forced: forced.clone(), ..request }
 }
 
-/// What the front said of a call.
-fn call<T>(request: &Request<T>) -> Call {
-    // Only a service mounted without its front has none.
-    request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call { deadline: None, variant: Arc::default() })
+impl Context {
+    /// What the layers said of a call.
+    fn of<T>(request: &Request<T>) -> Self {
+        // Only a service mounted without its layers has none.
+        let none = || Call { deadline: None, variant: Arc::default() };
+        let call = request.extensions().get::<Call>().cloned().unwrap_or_else(none);
+        Self { call, caller: request.extensions().get::<Caller>().cloned().unwrap_or_default(), forced: None }
+    }
 }
 
 /// The caller's id where it is usable, so that even a refusal can be found in the log; else a made-up one.

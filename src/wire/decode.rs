@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::f32::consts::LN_2;
 use std::fmt::Display;
+use std::time::Duration;
 
 use crate::domain::{DecodeOverrides, Engine, Event, EventKind, Failure, Filter, RecommendRequest, Steering};
 
@@ -56,6 +57,7 @@ pub fn recommend(sent: v1::RecommendRequest) -> Result<RecommendRequest, Failure
         decode: sent.decode.map(|sent| overrides(&mut checks, sent)).unwrap_or_default(),
         steering: sent.steering.map(|sent| steering(&mut checks, sent)).unwrap_or_default(),
         attributes: attributes(&mut checks, sent.attributes),
+        timeout: sent.timeout.and_then(|sent| timeout(&mut checks, sent)),
         // Not in the message: the call's metadata may name one.
         forced: None,
     };
@@ -74,6 +76,14 @@ pub fn batch(sent: v1::RecommendBatchRequest) -> Result<Vec<Result<RecommendRequ
     checks.count("requests", sent.requests.len(), MAX_BATCH);
     checks.finish().map_err(Failure::Invalid)?;
     Ok(sent.requests.into_iter().map(recommend).collect())
+}
+
+fn timeout(checks: &mut Checks, sent: prost_types::Duration) -> Option<Duration> {
+    let read = Duration::try_from(sent).ok().filter(|timeout| !timeout.is_zero());
+    if read.is_none() {
+        checks.refuse("timeout", format!("is {} s and {} ns, expected more than 0", sent.seconds, sent.nanos));
+    }
+    read
 }
 
 fn history(checks: &mut Checks, sent: Vec<v1::Event>) -> Vec<Event> {

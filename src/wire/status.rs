@@ -25,11 +25,14 @@ struct Row {
     message: String,
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
+    /// The key whose quota is used up.
+    quota: Option<String>,
 }
 
 /// The table.
 fn row(failure: &Failure, request_id: &str) -> Row {
-    let row = |code, reason, message| Row { code, reason, message, violations: Vec::new(), retry_after: None };
+    let row =
+        |code, reason, message| Row { code, reason, message, violations: Vec::new(), retry_after: None, quota: None };
     match failure {
         Failure::Invalid(violations) => {
             Row { violations: fitting(violations), ..row(Code::InvalidArgument, "INVALID_FIELDS", summary(violations)) }
@@ -46,7 +49,16 @@ fn row(failure: &Failure, request_id: &str) -> Row {
             // Reasons carry file names and texts of readers, and a status must fit its headers.
             row(Code::FailedPrecondition, code, reason.chars().take(ROOM / 2).collect())
         }
-        Failure::Overloaded { retry_after } => Row {
+        Failure::OverQuota { client, retry_after } => Row {
+            retry_after: Some(*retry_after),
+            quota: Some(client.clone()),
+            ..row(
+                Code::ResourceExhausted,
+                "OVER_QUOTA",
+                format!("the quota of the key {client:?} is used up, try again in {} ms", retry_after.as_millis()),
+            )
+        },
+        Failure::Overloaded { retry_after, .. } => Row {
             retry_after: Some(*retry_after),
             ..row(
                 Code::ResourceExhausted,
@@ -60,6 +72,7 @@ fn row(failure: &Failure, request_id: &str) -> Row {
             ..row(Code::Unavailable, "NOT_READY", format!("not ready: {reason}"))
         },
         Failure::Off(reason) => row(Code::FailedPrecondition, "OFF", (*reason).to_owned()),
+        Failure::Unauthenticated(reason) => row(Code::Unauthenticated, "UNAUTHENTICATED", (*reason).to_owned()),
         Failure::Denied(reason) => row(Code::PermissionDenied, "DENIED", (*reason).to_owned()),
         // The cause may tell more than a caller should know; it is in the log under the request id.
         Failure::Internal(_) => {
@@ -81,6 +94,9 @@ pub fn status(failure: &Failure, request_id: &str) -> Status {
     if row.code == Code::InvalidArgument {
         let named = row.violations.into_iter().map(|wrong| FieldViolation::new(wrong.field, wrong.description));
         details.set_bad_request(named.collect::<Vec<_>>());
+    }
+    if let Some(client) = row.quota {
+        details.add_quota_failure_violation(format!("key:{client}"), "requests of this key");
     }
     if row.retry_after.is_some() {
         details.set_retry_info(row.retry_after);
@@ -137,6 +153,7 @@ fn place(at: Lateness) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Overload;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -147,7 +164,13 @@ mod tests {
             (Failure::UnknownVariant("x".into()), Code::NotFound, "UNKNOWN_VARIANT"),
             (Failure::UnknownBundle("a/1".into()), Code::NotFound, "UNKNOWN_BUNDLE"),
             (Failure::Unmet { code: "NO_PREVIOUS", reason: "x".into() }, Code::FailedPrecondition, "NO_PREVIOUS"),
-            (Failure::Overloaded { retry_after: SECOND }, Code::ResourceExhausted, "OVERLOADED"),
+            (Failure::OverQuota { client: "a".into(), retry_after: SECOND }, Code::ResourceExhausted, "OVER_QUOTA"),
+            (Failure::Unauthenticated("no key"), Code::Unauthenticated, "UNAUTHENTICATED"),
+            (
+                Failure::Overloaded { reason: Overload::Busy, retry_after: SECOND },
+                Code::ResourceExhausted,
+                "OVERLOADED",
+            ),
             (Failure::Late(Lateness::Dequeue), Code::DeadlineExceeded, "LATE"),
             (Failure::NotReady { reason: "warming", retry_after: SECOND }, Code::Unavailable, "NOT_READY"),
             (Failure::Off("events.path is not set"), Code::FailedPrecondition, "OFF"),
@@ -187,8 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn a_used_up_quota_names_the_key_and_when_to_try_again() {
+        let status = status(&Failure::OverQuota { client: "shop".into(), retry_after: SECOND }, "");
+        let quota = status.get_details_quota_failure().unwrap().violations;
+        assert_eq!((quota.len(), quota[0].subject.as_str()), (1, "key:shop"));
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(SECOND));
+    }
+
+    #[test]
     fn overload_says_when_to_try_again() {
-        let failure = Failure::Overloaded { retry_after: Duration::from_millis(1500) };
+        let failure = Failure::Overloaded { reason: Overload::QueueFull, retry_after: Duration::from_millis(1500) };
         let after = status(&failure, "").get_details_retry_info().unwrap().retry_delay;
         assert_eq!(after, Some(Duration::from_millis(1500)));
         let after = status_message(&failure, "").retry_after.unwrap();

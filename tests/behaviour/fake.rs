@@ -16,7 +16,9 @@ use tonic_health::pb::health_client::HealthClient;
 
 use reg4rec::config::{self, Layers};
 use reg4rec::decode::DecodeSettings;
-use reg4rec::domain::{Failure, Forgotten, RecommendAnswer, RecommendRequest, Recommendation, Recorded, UserEvent};
+use reg4rec::domain::{
+    Failure, Forgotten, Lateness, Overload, RecommendAnswer, RecommendRequest, Recommendation, Recorded, UserEvent,
+};
 use reg4rec::recommend::VariantView;
 use reg4rec::server::{Opener, Recommends, Server, ServerConfig, ServerError};
 use reg4rec::wire::client::RecommendationServiceClient;
@@ -33,18 +35,26 @@ pub struct Fake {
 }
 
 impl Recommends for Fake {
-    async fn recommend(&self, request: RecommendRequest, _: Option<Instant>) -> Result<RecommendAnswer, Failure> {
+    async fn recommend(
+        &self,
+        request: RecommendRequest,
+        deadline: Option<Instant>,
+    ) -> Result<RecommendAnswer, Failure> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if !["", "default"].contains(&request.variant.as_str()) {
             return Err(Failure::UnknownVariant(request.variant));
         }
         if request.user_id == "overload" {
-            return Err(Failure::Overloaded { retry_after: Duration::from_millis(1500) });
+            return Err(Failure::Overloaded { reason: Overload::QueueFull, retry_after: Duration::from_millis(1500) });
         }
         if request.user_id == "fault" {
             return Err(Failure::Internal("the cause".into()));
         }
-        tokio::time::sleep(self.delay).await;
+        let answered = Instant::now() + self.delay;
+        tokio::time::sleep_until(deadline.map_or(answered, |deadline| deadline.min(answered)).into()).await;
+        if deadline.is_some_and(|deadline| deadline < answered) {
+            return Err(Failure::Late(Lateness::Answer));
+        }
         let item = |rank: usize| Recommendation {
             item_id: format!("{}-{rank}", request.user_id),
             score: -(rank as f32),

@@ -1,6 +1,7 @@
 //! What the service does as seen from outside, a file a behaviour. One binary: each would link burn and tonic again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod admin;
 mod bad_input;
 mod batch_call;
@@ -10,11 +11,17 @@ mod engine_stop;
 mod events;
 mod experiments;
 mod fake;
+mod faults;
 mod foreign;
 mod life;
+mod load;
+mod noise;
 mod operated;
 mod outcomes;
 mod process;
 mod refused;
 mod reload;
+mod stream;
+mod tls;
 mod training;
+mod web;

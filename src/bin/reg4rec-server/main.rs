@@ -57,24 +57,28 @@ fn settings(flags: &Flags) -> anyhow::Result<Config> {
 /// first bundle or an engine fails.
 async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
     let source = Source::of(&config)?;
-    let public = bind(config.server.listen).await?;
-    let admin = bind(config.server.admin).await?;
-    let address = public.local_addr()?;
-    say(&format!("gRPC   http://{address}"));
-    say(&format!("admin  http://{}", admin.local_addr()?));
-    say(&format!("loading {} …", source.path().display()));
-
     let registry = Registry::new();
     let names = source.names(&config);
     let (server, opener) =
         Server::new(config.server.clone(), config.recommend.max_deadline(), registry.clone(), names)?;
+    let public = bind(config.server.listen).await?;
+    let admin = bind(config.server.admin).await?;
+    let tls = &config.server.tls;
+    let scheme = |encrypted: bool| if encrypted { "https" } else { "http" };
+    let address = format!("{}://{}", scheme(tls.is_on()), public.local_addr()?);
+    say(&format!("gRPC   {address}"));
+    say(&format!("admin  {}://{}", scheme(tls.is_on() && tls.admin), admin.local_addr()?));
+    if let Some(notice) = config.server.notice() {
+        say(&format!("notice {notice}"));
+    }
+    say(&format!("loading {} …", source.path().display()));
     let server = server.with_log_filter(filter);
     let (failed, failure) = oneshot::channel();
     let opening = tokio::spawn(async move {
         match load::load(&config, source, &registry).await {
             Ok(Ready { recommender, rollout, example }) => {
                 open(&opener, recommender, rollout.clone());
-                say(&format!("ready. Ask:\n  {} ask --server http://{address} {example} --explain", tool()));
+                say(&format!("ready. Ask:\n  {} ask --server {address} {example} --explain", tool()));
                 rollout.follow(config.registry.poll()).await;
             }
             // Nobody listens any more when the server is draining already.

@@ -15,6 +15,8 @@ pub struct Ask {
     /// The server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
+    #[command(flatten)]
+    access: channel::Access,
     /// Whose stored history to use
     #[arg(long, required_unless_present = "history")]
     user: Option<String>,
@@ -72,7 +74,7 @@ impl Ask {
 
     async fn ask(&self) -> anyhow::Result<Result<v1::RecommendResponse, tonic::Status>> {
         let patience = Duration::from_millis(self.timeout);
-        let channel = channel::to_server(&self.server, patience).await?;
+        let channel = channel::to_server(&self.server, &self.access, patience).await?;
         let mut request = tonic::Request::new(self.request());
         request.set_timeout(patience);
         let mut client = RecommendationServiceClient::new(channel).max_decoding_message_size(usize::MAX);

@@ -23,6 +23,8 @@ pub struct Record {
     /// The server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
+    #[command(flatten)]
+    access: channel::Access,
     /// Who did it
     #[arg(long)]
     user: String,
@@ -69,7 +71,7 @@ impl Record {
 
     async fn send(&self) -> anyhow::Result<Result<v1::RecordResponse, tonic::Status>> {
         let patience = Duration::from_millis(self.timeout);
-        let channel = channel::to_server(&self.server, patience).await?;
+        let channel = channel::to_server(&self.server, &self.access, patience).await?;
         let mut request =
             tonic::Request::new(v1::RecordRequest { events: self.item.iter().map(|id| self.event(id)).collect() });
         request.set_timeout(patience);
@@ -170,6 +172,8 @@ pub struct Forget {
     /// The admin port of a running server [default: 127.0.0.1:9100]
     #[arg(long, value_name = "ADDR", conflicts_with = "log")]
     admin: Option<String>,
+    #[command(flatten)]
+    access: channel::Access,
     /// The directory of an event log instead; no server may be writing it
     #[arg(long, value_name = "DIR")]
     log: Option<PathBuf>,
@@ -212,7 +216,7 @@ impl Forget {
     }
 
     async fn by_server(&self) -> anyhow::Result<Result<v1::ForgetUserResponse, tonic::Status>> {
-        let channel = channel::to_operator(self.admin.as_deref().unwrap_or(channel::ADMIN)).await?;
+        let channel = channel::to_operator(self.admin.as_deref().unwrap_or(channel::ADMIN), &self.access).await?;
         let asked = v1::ForgetUserRequest { user_id: self.user.clone() };
         Ok(AdminServiceClient::new(channel).forget_user(asked).await.map(tonic::Response::into_inner))
     }

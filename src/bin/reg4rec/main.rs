@@ -7,8 +7,11 @@ mod bundle;
 mod channel;
 mod events;
 mod experiment;
+mod key;
+mod load;
 mod page;
 mod picture;
+mod reload_tls;
 mod report;
 mod variants;
 
@@ -19,8 +22,8 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks and operates a running server, tells it what users did, looks into bundles and event logs, and says who gets
-/// which arm of an experiment and what came of it.
+/// Asks, measures and operates a running server, tells it what users did, makes keys, looks into bundles and event logs,
+/// and says who gets which arm of an experiment and what came of it.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Tool {
@@ -43,6 +46,13 @@ enum Command {
     Bundle(bundle::Bundle),
     /// Lists a server's variants, and changes them
     Variants(variants::Variants),
+    /// Measures how much a server answers, and how fast
+    Load(load::Load),
+    /// Lets a server read its certificates again now
+    ReloadTls(reload_tls::ReloadTls),
+    /// Makes keys for callers
+    #[command(subcommand)]
+    Key(key::Key),
     /// Works out who gets which arm, or what came of it
     #[command(subcommand)]
     Experiment(experiment::Experiment),
@@ -57,6 +67,9 @@ fn main() -> ExitCode {
         Command::Bundle(bundle) => bundle.run(),
         Command::Variants(variants) => variants.run(),
         Command::Experiment(experiment) => experiment.run(),
+        Command::Load(load) => load.run(),
+        Command::ReloadTls(reload) => reload.run(),
+        Command::Key(key) => key.run(),
     };
     match outcome {
         Ok(code) => code,

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use reg4rec::wire::client::AdminServiceClient;
@@ -17,6 +16,8 @@ pub struct Variants {
     /// The server's admin port
     #[arg(long, global = true, value_name = "ADDR", default_value = channel::ADMIN)]
     admin: String,
+    #[command(flatten)]
+    access: channel::Access,
     /// Print one JSON object and nothing else
     #[arg(long, global = true)]
     json: bool,
@@ -63,10 +64,10 @@ impl Variants {
     }
 
     async fn ask(&self) -> anyhow::Result<Result<Told, Status>> {
-        Ok(self.change(AdminServiceClient::new(channel::to_operator(&self.admin).await?)).await)
+        Ok(self.change(AdminServiceClient::new(channel::to_operator(&self.admin, &self.access).await?)).await)
     }
 
-    async fn change(&self, mut server: AdminServiceClient<Channel>) -> Result<Told, Status> {
+    async fn change(&self, mut server: AdminServiceClient<channel::Line>) -> Result<Told, Status> {
         let one = |variant: Option<v1::Variant>| Told { variants: variant.into_iter().collect(), pointed: None };
         match &self.change {
             None => {

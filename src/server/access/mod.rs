@@ -1,0 +1,17 @@
+//! Who may call what, and how often: keys as salted hashes, each with its roles and its quota.
+//!
+//! [`AccessLayer`] stands before the services of both ports. Without keys everybody may call everything.
+
+mod clients;
+mod config;
+mod key;
+mod layer;
+mod quota;
+mod role;
+
+pub use config::KeyConfig;
+pub use key::{KeyHash, NewKey, is_name};
+pub use role::Role;
+
+pub(super) use clients::{Caller, Clients};
+pub(super) use layer::AccessLayer;
