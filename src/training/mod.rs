@@ -1,4 +1,4 @@
-//! From events to a bundle: data sets, tokens, pre-training, fit, publish; run records and the report of them.
+//! From events to a bundle: data sets, tokens, pre-training, fit, publish; the sidecar that refreshes bundles; run records and the report of them.
 
 pub mod baseline;
 pub mod classes;
@@ -13,3 +13,4 @@ pub mod preset;
 pub mod pretrain;
 pub mod record;
 pub mod report;
+pub mod sidecar;

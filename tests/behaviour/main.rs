@@ -17,4 +17,5 @@ mod outcomes;
 mod process;
 mod refused;
 mod reload;
+mod sidecar;
 mod training;

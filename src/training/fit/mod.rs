@@ -27,6 +27,7 @@ use crate::model::{NetworkScorer, load_weights, save_weights};
 
 pub use prepare::Prepared;
 pub use progress::Narrator;
+pub(crate) use publish::golden;
 pub(crate) use tokens::{columns_of_the_past, source as item_source};
 
 /// `fit`: from a data set to a bundle.
@@ -117,6 +118,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let past = tokens::columns_of_the_past(&table);
     let lesson = Lesson {
         network: &config.network,
+        start: None,
         config: &config.pretrain,
         index: &index,
         training: &training,

@@ -12,6 +12,7 @@ use crate::artifact::{
     BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, TokenizerFacts, WarmupShape, publish as write,
 };
 use crate::catalog::Index;
+use crate::decode::DecodeSettings;
 use crate::evaluation::{Evaluation, Question, Search, Trial};
 use crate::model::NetworkScorer;
 use crate::tokenizer::Fitted;
@@ -69,7 +70,7 @@ pub(super) fn publish<B: Backend>(
     manifest.tokenizer = TokenizerFacts { config: tokenizer, diagnostics: to_value(&parts.fitted.diagnostics)? };
     manifest.decode = to_value(&parts.calibration.settings)?;
     manifest.metrics = json!({ "test": parts.evaluation, "calibration": parts.calibration });
-    let golden = golden(network, index, held_out, parts.calibration)?;
+    let golden = golden(network, index, held_out, &parts.calibration.settings)?;
     let content = BundleParts {
         weights: parts.pretrained.weights.clone(),
         codebooks: parts.fitted.tokenizer.to_bytes()?,
@@ -81,18 +82,18 @@ pub(super) fn publish<B: Backend>(
     Ok(write(out, manifest, content)?)
 }
 
-/// Some validation users' requests with the answers that this network gives now.
-fn golden<B: Backend>(
+/// Some held-out users' requests with the answers that this network gives now.
+pub(crate) fn golden<B: Backend>(
     network: &mut NetworkScorer<B>,
     index: &Index,
     held_out: &[Trial],
-    calibration: &Calibration,
+    settings: &DecodeSettings,
 ) -> anyhow::Result<Vec<Golden>> {
     let every = (held_out.len() / GOLDEN).max(1);
     let trials: Vec<&Trial> = held_out.iter().step_by(every).take(GOLDEN).collect();
     let questions: Vec<Question<'_>> =
         trials.iter().map(|trial| Question { history: &trial.history, k: 10.min(index.len()), exclude: &[] }).collect();
-    let answers = Search::new(network, index, calibration.settings.clone())
+    let answers = Search::new(network, index, settings.clone())
         .answer(&questions)
         .map_err(|error| anyhow::anyhow!("golden answers: {error}"))?;
     let id = |item: u32| index.item(item).item.id.clone();
@@ -108,7 +109,7 @@ fn golden<B: Backend>(
                     .collect(),
                 k: 10.min(index.len()),
                 exclude_seen: false,
-                settings: to_value(&calibration.settings)?,
+                settings: to_value(settings)?,
                 answers: answers
                     .into_iter()
                     .map(|ranked| GoldenAnswer { item_id: id(ranked.item), score: ranked.score })
