@@ -300,6 +300,23 @@ fn a_cycle_that_learnt_from_a_user_who_was_forgotten_meanwhile_begins_anew() {
 }
 
 #[test]
+fn a_candidate_whose_bundle_was_replaced_meanwhile_is_not_published() {
+    let (home, registry, _) = started();
+    let file = settings(home.path(), &registry, LENIENT);
+    let candidate = home.path().join("work/cycle/candidate/manifest.json");
+    killed(&file, || candidate.exists());
+    let other = registry.directory("default", "1").unwrap();
+    crate::bundle::write_again(&shop().bundle, &other, "1");
+    registry.point("default", "1").unwrap();
+    let found = outcome(&once(&file).output().unwrap());
+    assert_eq!((&found["result"], &found["resumed"]), (&"published".into(), &false.into()), "{found}");
+    let version = found["version"].as_str().unwrap();
+    let parent = manifest(&registry, version)["parent"].clone();
+    assert!(parent.as_str().unwrap().ends_with("/1"), "{parent}");
+    assert_eq!(registry.previous("default").unwrap().as_deref(), Some("1"));
+}
+
+#[test]
 fn a_new_item_is_tokenised_on_the_way_and_an_unknown_one_is_drift() {
     let (home, registry, _) = started();
     let data = Dataset::read(&shop().data).unwrap();

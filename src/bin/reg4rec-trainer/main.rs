@@ -1,5 +1,7 @@
 //! The trainer: data sets in, bundles out.
 
+mod simulate;
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Watch a server's event log and refresh the bundle that it serves
     Sidecar(sidecar::SidecarArgs),
+    /// The whole loop on a synthetic shop: serve, log, learn, compare, promote
+    Simulate(simulate::SimulateArgs),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             log_to_stderr();
             writeln!(out, "{}", sidecar::run(&args)?.trim_end())?;
         }
+        Command::Simulate(args) => writeln!(out, "{}", simulate::run(&args)?)?,
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use burn::backend::Flex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::compare::measure;
+use super::compare::Exam;
 use super::cycle::Work;
 use super::gate::Compared;
 use crate::artifact::{BundleParts, DataFacts, Manifest, publish, verify};
@@ -32,17 +32,19 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Both models on the held-out users that judge.
+    /// Both models on the held-out users that judge, and on the exposures since.
     pub fn compare(&self, work: &Work) -> anyhow::Result<Compared> {
-        let Work { parent, catalogue, increment, .. } = work;
+        let Work { parent, catalogue, increment, slates, .. } = work;
         let settings: DecodeSettings = parent.manifest.decode_as()?;
-        let (device, judges) = (Default::default(), &increment.judges);
+        let device = Default::default();
+        let exam = Exam { settings: &settings, trials: &increment.judges, slates };
         let current = parent.network::<Flex>(&device)?;
         let candidate = load_weights::<Flex>(&catalogue.config, self.weights.clone(), &device)?;
         Ok(Compared {
-            users: judges.len(),
-            current: measure(current, &parent.manifest.network, &parent.index, &settings, judges)?,
-            candidate: measure(candidate, &catalogue.config, &self.index, &settings, judges)?,
+            users: exam.trials.len(),
+            slates: exam.slates.len(),
+            current: exam.sit(current, &parent.manifest.network, &parent.index)?,
+            candidate: exam.sit(candidate, &catalogue.config, &self.index)?,
         })
     }
 

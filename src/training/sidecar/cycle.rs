@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde_json::to_value;
 
@@ -16,6 +16,7 @@ use super::gate::{Compared, Verdict};
 use super::increment::{Bounds, Counts, Increment};
 use super::metrics::SidecarMetrics;
 use super::replay::Replay;
+use super::slates::{Slate, slates};
 use super::state::{Plan, State, WorkPlace};
 use super::tune::{Start, post_train};
 use crate::artifact::{BundleRegistry, Lease, LoadedBundle, Manifest, load};
@@ -78,6 +79,7 @@ pub(super) struct Work {
     pub(super) catalogue: Catalogue,
     pub(super) replay: Replay,
     pub(super) increment: Increment,
+    pub(super) slates: Vec<Slate>,
     pub(super) plan: Plan,
     resumed: bool,
 }
@@ -159,6 +161,7 @@ impl Sidecar {
         if self.registry.current(&self.config.variant)?.as_ref() != Some(&plan.version) {
             return Ok(None);
         }
+        self.metrics.published(&self.config.variant, &plan.version, None);
         let outcome = Outcome {
             result: Ended::Published,
             reason: "was published before the trainer ended".to_owned(),
@@ -196,7 +199,7 @@ impl Sidecar {
             // Other events under the same places: a user was forgotten, and what was learnt from them must go.
             if replay.fingerprint() == plan.events {
                 tracing::info!(version = plan.version, "going on with an unfinished cycle");
-                return Ok(self.work(parent, catalogue, replay, plan, true));
+                return self.work(parent, catalogue, replay, plan, true);
             }
         }
         let replay = read(u64::MAX)?;
@@ -211,13 +214,23 @@ impl Sidecar {
             events: replay.fingerprint(),
         };
         self.place.begin(&plan)?;
-        Ok(self.work(parent, catalogue, replay, plan, false))
+        self.work(parent, catalogue, replay, plan, false)
     }
 
-    fn work(&self, parent: LoadedBundle, catalogue: Catalogue, replay: Replay, plan: Plan, resumed: bool) -> Work {
+    fn work(
+        &self,
+        parent: LoadedBundle,
+        catalogue: Catalogue,
+        replay: Replay,
+        plan: Plan,
+        resumed: bool,
+    ) -> anyhow::Result<Work> {
+        let SidecarConfig { events, increment: config, .. } = &self.config;
+        let (index, known) = (&catalogue.index, catalogue.known);
         let bounds = Bounds { learnt_through: plan.learnt_through, cut: plan.cut };
-        let increment = self.config.increment.part(&replay, bounds, catalogue.known, catalogue.index.len());
-        Work { parent, catalogue, replay, increment, plan, resumed }
+        let increment = config.part(&replay, bounds, known, index.len());
+        let slates = slates(events, (plan.cut, plan.end), &replay, index, known, config.held_out_users)?;
+        Ok(Work { parent, catalogue, replay, increment, slates, plan, resumed })
     }
 
     /// Seconds since 1970, as a fit names versions; later than the parent's, and of no other version.
@@ -284,6 +297,14 @@ impl Sidecar {
 
     fn publish(&self, plan: &Plan) -> anyhow::Result<()> {
         let SidecarConfig { variant, keep_versions, .. } = &self.config;
+        let parent = self.registry.current(variant)?.context("the variant has no current version any more")?;
+        let parent = load(&self.registry.directory(variant, &parent)?)?.manifest;
+        // Somebody published or rolled back meanwhile: a candidate that goes on from another bundle must not undo that.
+        ensure!(
+            parent.digest == plan.parent,
+            "variant {variant} points at {} by now, not at what this candidate goes on from",
+            parent.label()
+        );
         self.registry.publish(&self.candidate_dir(), variant, Some(&plan.version))?;
         let gone = self.registry.prune(variant, *keep_versions)?;
         if !gone.is_empty() {

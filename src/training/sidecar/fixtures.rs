@@ -5,7 +5,7 @@ use std::path::Path;
 use prometheus::Registry;
 
 use crate::catalog::{CatalogItem, Index};
-use crate::domain::{CodeShape, CodeTable, Event, EventKind, Item, UserEvent};
+use crate::domain::{CodeShape, CodeTable, Event, EventKind, Exposure, Item, UserEvent};
 use crate::events::{EventLog, EventsConfig, Follower};
 
 /// `items` items of equal popularity, item n with entry n in each of two codebooks.
@@ -47,6 +47,19 @@ pub fn log(directory: &Path, requests: Vec<Vec<UserEvent>>) {
             runtime.block_on(log.record(events, 1_700_000_000_000)).unwrap();
         }
     });
+}
+
+/// Writes to the log in `directory` that `user` was shown these items as the answer to `request`.
+pub fn expose(directory: &Path, request: &str, user: &str, items: &[usize]) {
+    let exposure = Exposure {
+        request_id: request.into(),
+        user_id: user.into(),
+        arms: Vec::new(),
+        variant: "default".into(),
+        bundle_version: "1".into(),
+        item_ids: items.iter().map(|item| format!("item-{item}")).collect(),
+    };
+    with_log(directory, |log, _| log.expose(exposure, 1_700_000_000_000));
 }
 
 /// Takes a user out of the log in `directory`.

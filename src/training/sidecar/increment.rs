@@ -148,7 +148,7 @@ impl IncrementConfig {
 }
 
 /// The newest `count` events as histories hold them.
-fn latest(events: &[Told], count: usize) -> Vec<HistoryEntry> {
+pub(super) fn latest(events: &[Told], count: usize) -> Vec<HistoryEntry> {
     events[events.len().saturating_sub(count)..].iter().map(Told::entry).collect()
 }
 

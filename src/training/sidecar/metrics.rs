@@ -13,7 +13,7 @@ const STAGES: [&str; 5] = ["load", "increment", "tune", "evaluate", "publish"];
 const SORTS: [&str; 5] = ["learnt", "held_out", "unknown_item", "hidden", "repeated"];
 const DECISIONS: [&str; 2] = ["passed", "refused"];
 const MODELS: [&str; 2] = ["current", "candidate"];
-const METRICS: [&str; 2] = ["ndcg@10", "recall@10"];
+const METRICS: [&str; 3] = ["ndcg@10", "recall@10", "slate_order"];
 /// Seconds: from a small shop's cycle to a day's.
 const SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
 
@@ -55,7 +55,10 @@ impl SidecarMetrics {
             gate: counter("reg4rec_sidecar_gate_total", "Candidates that the gate judged, by decision.", "decision")?,
             waiting: IntGauge::new("reg4rec_sidecar_waiting_events", "Events of the log that no cycle has looked at.")?,
             quality: GaugeVec::new(
-                Opts::new("reg4rec_sidecar_quality", "Metrics of the last comparison, seen items filtered."),
+                Opts::new(
+                    "reg4rec_sidecar_quality",
+                    "Metrics of the last comparison, seen items filtered; slate_order of replayed exposures, 0 without any.",
+                ),
                 &["model", "metric"],
             )?,
             unknown_share: Gauge::new(
@@ -148,8 +151,9 @@ impl SidecarMetrics {
 
     /// What the gate compared and decided.
     pub(super) fn judged(&self, compared: &Compared, passed: bool) {
-        for (model, metrics) in MODELS.into_iter().zip([&compared.current, &compared.candidate]) {
-            for (name, value) in METRICS.into_iter().zip([metrics.ndcg_at_10, metrics.recall_at_10]) {
+        for (model, quality) in MODELS.into_iter().zip([&compared.current, &compared.candidate]) {
+            let (metrics, order) = (&quality.metrics, quality.slate_order.unwrap_or_default());
+            for (name, value) in METRICS.into_iter().zip([metrics.ndcg_at_10, metrics.recall_at_10, order]) {
                 self.quality.with_label_values(&[model, name]).set(value);
             }
         }

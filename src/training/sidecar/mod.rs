@@ -22,6 +22,7 @@ mod increment_tests;
 mod metrics;
 mod page;
 mod replay;
+mod slates;
 mod state;
 mod tune;
 mod watch;
@@ -38,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 pub use catalogue::Catalogue;
+pub use compare::{Exam, Quality};
 pub use config::{DEFAULTS, SidecarConfig, TriggerConfig};
 pub use cycle::{Ended, Outcome, Sidecar};
 pub use drift::{Drift, DriftConfig};
@@ -45,6 +47,7 @@ pub use gate::{Compared, GateConfig, Verdict};
 pub use increment::{Bounds, Counts, Increment, IncrementConfig};
 pub use metrics::SidecarMetrics;
 pub use replay::{Feedback, Replay, Told};
+pub use slates::{Slate, slates};
 pub use state::{Plan, State, WorkPlace};
 pub use tune::{Start, TuneConfig, post_train};
 
