@@ -9,24 +9,28 @@
 //! | `golden.json` | some requests with the answers expected ([`Golden`]) |
 //! | `warmup.json` | the shapes to run before the first request ([`WarmupShape`]) |
 //!
-//! A [`BundleRegistry`] keeps bundles by variant and version and points at the one to serve.
+//! A [`BundleRegistry`] keeps bundles by variant and version and points at the one to serve; a [`Lease`] of it is the
+//! right to publish there.
 //! [`publish()`] writes one whole or not at all; [`load()`] believes nothing that it has not checked; [`verify()`] and
 //! [`show()`] tell a person. No file holds anything that can execute.
 
 mod error;
 mod golden;
 mod items;
+mod lease;
 mod load;
 mod manifest;
 mod publish;
 mod registry;
 mod report;
+mod retention;
 #[cfg(test)]
 mod sample;
 mod tensors;
 
 pub use error::BundleError;
 pub use golden::{Golden, GoldenAnswer, GoldenEvent, WarmupShape};
+pub use lease::{Holder, Lease, LeaseError};
 pub use load::{LoadedBundle, build_network, load};
 pub use manifest::{DataFacts, FileFacts, MANIFEST_FILE, Manifest, SCHEMA_VERSION, TokenizerFacts};
 pub use publish::{BundleParts, check_target, publish};

@@ -5,6 +5,7 @@
 //! | `VARIANT/VERSION/` | one bundle; takes its name whole or not at all |
 //! | `VARIANT/current` | the version that is to serve, a line of text, written by rename |
 //! | `VARIANT/previous` | the version that `current` named before, the same |
+//! | `VARIANT/.lease` | who publishes there, locked for as long |
 //!
 //! Names that begin with a dot are temporary and never a version. Servers read the pointer; who publishes, promotes or
 //! rolls back writes it.

@@ -198,6 +198,24 @@ pub fn read_records(directory: &Path, take: &mut dyn FnMut(Record)) -> Result<us
     Ok(paths.len())
 }
 
+/// [`read_records`] of what stands after `place`. Files that hold only what comes before are not opened.
+///
+/// # Errors
+/// As [`read_records`].
+pub fn read_records_after(directory: &Path, place: u64, take: &mut dyn FnMut(Record)) -> Result<(), SegmentError> {
+    let paths = segment::list(directory)?;
+    let begins = |path: &PathBuf| segment::first_place(path).is_some_and(|first| first <= place.saturating_add(1));
+    let from = paths.iter().rposition(begins).unwrap_or(0);
+    for (at, path) in paths.iter().enumerate().skip(from) {
+        Segment::scan(path, at + 1 == paths.len(), &mut |record| {
+            if record.sequence() > place {
+                take(record);
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// One process writes a log. The lock goes with the process, however that ends.
 fn lock(directory: &Path) -> Result<File, EventLogError> {
     let path = directory.join(LOCK);

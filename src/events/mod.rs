@@ -23,7 +23,7 @@ mod tests;
 mod writer;
 
 pub use config::{EventsConfig, Sync};
-pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records};
+pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records, read_records_after};
 pub use record::{Exposed, Logged, Record};
 pub use segment::SegmentError;
 

@@ -97,6 +97,11 @@ pub(super) fn list(directory: &Path) -> Result<Vec<PathBuf>, SegmentError> {
     Ok(paths)
 }
 
+/// The place of a segment's first record, or of the next one while it is empty: its name says it.
+pub(super) fn first_place(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
 impl Segment {
     /// Makes an empty segment whose first record will be at `first`, and puts its name on disk.
     pub(super) fn create(directory: &Path, first: u64) -> Result<(Self, File), SegmentError> {
@@ -135,8 +140,7 @@ impl Segment {
         take: &mut dyn FnMut(Record),
     ) -> Result<Segment, SegmentError> {
         let content = fs::read(path).map_err(io_error(path))?;
-        let before = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()).unwrap_or(1);
-        let mut segment = Segment::empty(path.to_owned(), before);
+        let mut segment = Segment::empty(path.to_owned(), first_place(path).unwrap_or(1));
         let Some(mut rest) = content.strip_prefix(&MAGIC) else {
             if may_end_early && MAGIC.starts_with(&content) {
                 return Ok(segment);

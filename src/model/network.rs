@@ -141,6 +141,12 @@ impl<B: Backend> Network<B> {
         self
     }
 
+    /// The network without its feature head: the residuals, folded, are then all that is learnt of an item beside its tokens.
+    pub fn without_features(mut self) -> Self {
+        self.feature_head = None;
+        self
+    }
+
     /// The network with other residuals, `[items, d]`: of as many items as the configuration says from then on.
     pub fn with_residuals(mut self, residuals: Tensor<B, 2>) -> Self {
         self.residuals = self.residuals.map(|_| residuals);

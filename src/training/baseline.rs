@@ -148,6 +148,7 @@ fn learn(
     let held_out = prepared.held_out(config.pretrain.validation_users);
     let lesson = Lesson {
         network: &config.network,
+        start: None,
         config: &config.pretrain,
         index: &index,
         training: &training,

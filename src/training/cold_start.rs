@@ -95,6 +95,7 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
     let held_out = prepared.held_out(config.pretrain.validation_users);
     let lesson = Lesson {
         network: &config.network,
+        start: None,
         config: &config.pretrain,
         index: &index,
         training: &training,

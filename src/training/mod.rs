@@ -1,4 +1,4 @@
-//! From events to a bundle: data sets, tokens, pre-training, fit, publish; run records and the report of them.
+//! From events to a bundle: data sets, tokens, pre-training, fit, publish; the sidecar that refreshes bundles; run records and the report of them.
 
 pub mod baseline;
 pub mod classes;
@@ -16,3 +16,4 @@ pub mod pretrain;
 pub mod record;
 pub mod reflect;
 pub mod report;
+pub mod sidecar;

@@ -21,6 +21,7 @@ mod outcomes;
 mod process;
 mod refused;
 mod reload;
+mod sidecar;
 mod stream;
 mod tls;
 mod training;

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use crate::fake::Client;
 use crate::process::Process;
 
-fn trainer(arguments: &[&str]) -> Command {
+pub fn trainer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec-trainer"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -33,13 +33,13 @@ fn text(path: &Path) -> &str {
 }
 
 /// A small shop and a bundle fitted to it, made once for all tests here.
-struct Shop {
+pub struct Shop {
     _home: TempDir,
-    data: PathBuf,
-    bundle: PathBuf,
+    pub data: PathBuf,
+    pub bundle: PathBuf,
 }
 
-fn shop() -> &'static Shop {
+pub fn shop() -> &'static Shop {
     static SHOP: OnceLock<Shop> = OnceLock::new();
     SHOP.get_or_init(|| {
         let home = tempfile::tempdir().unwrap();

@@ -88,7 +88,8 @@ fn explaining_changes_no_item_and_no_score() {
     let mut model = Fake::random(6, &index, 1.0);
     let root = everything(&index);
     for settings in [DecodeSettings::default(), DecodeSettings { beam: 5, full_path: true, ..Default::default() }] {
-        let told = alone(&mut model, &index, &root, 20, &settings);
+        let mut told = alone(&mut model, &index, &root, 20, &settings);
+        told.pruned_items.clear();
         let history = history(1);
         let job = DecodeJob { history: &history, k: 20, root: &root, settings: &settings, explain: false, bias: None };
         let mut silent = decode(&mut model, &index, &[job], &|_| true).unwrap().remove(0).unwrap();

@@ -51,6 +51,14 @@ pub struct DatasetItem {
     pub embedding: Option<Vec<f32>>,
 }
 
+/// Reads the items of one file of the layout, whatever its name, in the order of its rows.
+///
+/// # Errors
+/// As [`Dataset::read`].
+pub fn read_items(file: &Path) -> Result<Vec<DatasetItem>, DataError> {
+    read::items(file)
+}
+
 /// Users, items, and each user's events in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {

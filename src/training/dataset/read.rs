@@ -47,6 +47,11 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     Dataset::new(user_ids, catalogue.items, sequences)
 }
 
+/// The items of one file.
+pub(super) fn items(file: &Path) -> Result<Vec<DatasetItem>, DataError> {
+    Ok(read_items(file)?.items)
+}
+
 struct Catalogue {
     items: Vec<DatasetItem>,
     numbers: HashMap<i64, ItemNumber>,

@@ -119,6 +119,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
     let past = tokens::columns_of_the_past(&table);
     let lesson = Lesson {
         network: &config.network,
+        start: None,
         config: &config.pretrain,
         index: &index,
         training: &training,

@@ -11,7 +11,7 @@ use crate::artifact::{
     BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, TokenizerFacts, WarmupShape, publish as write,
 };
 use crate::catalog::Index;
-use crate::decode::PathModel;
+use crate::decode::{DecodeSettings, PathModel};
 use crate::evaluation::{Evaluation, Question, Search, Trial};
 use crate::tokenizer::Fitted;
 use crate::training::classes::Classes;
@@ -68,7 +68,7 @@ pub(super) fn publish<M: PathModel>(
     manifest.tokenizer = TokenizerFacts { config: tokenizer, diagnostics: to_value(&parts.fitted.diagnostics)? };
     manifest.decode = to_value(&parts.calibration.settings)?;
     manifest.metrics = json!({ "test": parts.evaluation, "calibration": parts.calibration });
-    let golden = golden(network, index, held_out, parts.calibration)?;
+    let golden = golden(network, index, held_out, &parts.calibration.settings)?;
     let content = BundleParts {
         weights: parts.pretrained.weights.clone(),
         codebooks: parts.fitted.tokenizer.to_bytes()?,
@@ -80,18 +80,18 @@ pub(super) fn publish<M: PathModel>(
     Ok(write(out, manifest, content)?)
 }
 
-/// Some validation users' requests with the answers that this network gives now.
+/// Some held-out users' requests with the answers that this network gives now.
 pub(in crate::training) fn golden<M: PathModel>(
     network: &mut M,
     index: &Index,
     held_out: &[Trial],
-    calibration: &Calibration,
+    settings: &DecodeSettings,
 ) -> anyhow::Result<Vec<Golden>> {
     let every = (held_out.len() / GOLDEN).max(1);
     let trials: Vec<&Trial> = held_out.iter().step_by(every).take(GOLDEN).collect();
     let questions: Vec<Question<'_>> =
         trials.iter().map(|trial| Question { history: &trial.history, k: 10.min(index.len()), exclude: &[] }).collect();
-    let answers = Search::new(network, index, calibration.settings.clone())
+    let answers = Search::new(network, index, settings.clone())
         .answer(&questions)
         .map_err(|error| anyhow::anyhow!("golden answers: {error}"))?;
     let id = |item: u32| index.item(item).item.id.clone();
@@ -107,7 +107,7 @@ pub(in crate::training) fn golden<M: PathModel>(
                     .collect(),
                 k: 10.min(index.len()),
                 exclude_seen: false,
-                settings: to_value(&calibration.settings)?,
+                settings: to_value(settings)?,
                 answers: answers
                     .into_iter()
                     .map(|ranked| GoldenAnswer { item_id: id(ranked.item), score: ranked.score })

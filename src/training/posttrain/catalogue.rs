@@ -144,9 +144,9 @@ impl<B: Backend> Catalogue<'_, B> {
                 if step == 0 { root[item as usize] } else { held.binary_search(&item).map_or(0.0, |at| shares[at]) }
             };
             let left: Vec<f32> = next.iter().map(|&item| share_of(item)).collect();
-            // A share can round to nothing; its logarithm must stay a number.
-            let sum = left.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-            measured.log_p.push(sum.min(1.0).ln());
+            // A share can round to nothing, and its logarithm must stay a number; but what is none must show.
+            let sum = left.iter().sum::<f32>().clamp(f32::MIN_POSITIVE, 1.0);
+            measured.log_p.push(sum.ln());
             let direct = |table: &[f32], means: &[f32], out: &mut Vec<f32>| {
                 if means.is_empty() {
                     return;

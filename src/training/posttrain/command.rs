@@ -121,7 +121,7 @@ pub fn run(args: &PostTrainArgs, narrator: &mut Narrator) -> anyhow::Result<Fit>
     };
 
     narrator.stage("bundle", &args.out.display().to_string());
-    let golden = golden(&mut scorer, &bundle.index, &held_out, &calibration)?;
+    let golden = golden(&mut scorer, &bundle.index, &held_out, &calibration.settings)?;
     let made = Made { name, trained, calibration: &calibration, evaluation: &evaluation, config: &config };
     let (manifest, parts) = made.bundle(&bundle, golden, started)?;
     let manifest = publish(&args.out, manifest, parts)?;

@@ -26,7 +26,7 @@ use super::validation::{HeldOut, ValidationScores, validate, validate_fixed_orde
 use crate::catalog::Index;
 use crate::domain::HistoryEntry;
 use crate::evaluation::{EvaluationError, Prefixes};
-use crate::model::{Listener, Network, NetworkConfig, WeightsError, encoder_batch, save_weights};
+use crate::model::{Listener, Network, NetworkConfig, WeightsError, encoder_batch, load_weights, save_weights};
 use crate::training::precision::{Ladq, LadqState, Traces, finite, traces};
 
 /// Mean losses of an epoch, in nats.
@@ -65,6 +65,8 @@ pub struct EpochReport {
 pub struct Lesson<'a> {
     /// The network's sizes.
     pub network: &'a NetworkConfig,
+    /// Weights to go on from; none: fresh ones. What a bundle holds is folded, so that it goes with a `feature_width` of 0.
+    pub start: Option<&'a [u8]>,
     /// How to learn.
     pub config: &'a PretrainConfig,
     /// Items with their codes and categories.
@@ -169,7 +171,10 @@ pub fn pretrain<B: AutodiffBackend>(
         return Err(PretrainError::NoTargets);
     }
     B::seed(device, config.seed);
-    let mut network = lesson.network.init::<B>(device);
+    let mut network = match lesson.start {
+        Some(weights) => load_weights::<B>(lesson.network, weights.to_vec(), device)?,
+        None => lesson.network.init::<B>(device),
+    };
     let mut optimizer = AdamWConfig::new()
         .with_weight_decay(config.weight_decay)
         .with_epsilon(1.0e-8)

@@ -1,11 +1,14 @@
 //! The trainer: data sets in, bundles out.
 
+mod simulate;
+
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use reg4rec::evaluation::RunRecord;
-use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, posttrain, reflect, report};
+use reg4rec::training::{baseline, cold_start, evaluate, fit, generate, import, posttrain, reflect, report, sidecar};
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,6 +40,10 @@ enum Command {
     Reflect(reflect::ReflectArgs),
     /// Run records as a page of tables and charts
     Report(report::ReportArgs),
+    /// Watch a server's event log and refresh the bundle that it serves
+    Sidecar(sidecar::SidecarArgs),
+    /// The whole loop on a synthetic shop: serve, log, learn, compare, promote
+    Simulate(simulate::SimulateArgs),
 }
 
 fn main() -> ExitCode {
@@ -87,8 +94,19 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Report(args) => writeln!(out, "{} runs are shown in {}", report::run(&args)?, args.out.display())?,
+        Command::Sidecar(args) => {
+            log_to_stderr();
+            writeln!(out, "{}", sidecar::run(&args)?.trim_end())?;
+        }
+        Command::Simulate(args) => writeln!(out, "{}", simulate::run(&args)?)?,
     }
     Ok(())
+}
+
+/// The sidecar runs unattended: what it does goes to a log, as `RUST_LOG` says or from `info` on.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// A record in a line.

@@ -1,0 +1,152 @@
+//! The increment out of real logs: late events, unknown items, repeated ids, users that are forgotten.
+
+use std::path::Path;
+
+use super::fixtures::{event, forget, index, log};
+use super::increment::{Bounds, Counts, Increment, IncrementConfig};
+use super::replay::Replay;
+use crate::domain::EventKind::{Click, Hide, Rating, View};
+use crate::domain::UserEvent;
+use crate::training::dataset::{Dataset, DatasetItem, Interaction};
+
+const ITEMS: u16 = 20;
+const CONFIG: IncrementConfig =
+    IncrementConfig { held_out_share: 0.25, held_out_users: 100, context: 2, rehearsal: 1.0 };
+
+fn replay(directory: &Path, data: Option<&Dataset>) -> Replay {
+    Replay::read(directory, u64::MAX, data, &index(ITEMS)).unwrap()
+}
+
+fn part(replay: &Replay, learnt_through: u64, cut: u64) -> Increment {
+    CONFIG.part(replay, Bounds { learnt_through, cut }, usize::from(ITEMS), usize::from(ITEMS))
+}
+
+fn items(sequence: &[crate::domain::HistoryEntry]) -> Vec<u32> {
+    sequence.iter().map(|entry| entry.item).collect()
+}
+
+#[test]
+fn a_late_event_is_learnt_where_its_time_says() {
+    let home = tempfile::tempdir().unwrap();
+    let first = vec![event("a", 1, 100, View), event("a", 2, 200, View), event("a", 3, 300, View)];
+    // The second request came later and happened earlier, in no order.
+    let late = vec![event("a", 5, 250, Click), event("a", 4, 150, Click)];
+    log(home.path(), vec![first, late]);
+    let replay = replay(home.path(), None);
+    assert_eq!((replay.end, replay.sequences.len()), (5, 1));
+    // Places 4 and 5 are new: they are learnt between what was there, with two events before the earlier one at most.
+    let increment = part(&replay, 3, 5);
+    assert_eq!(items(&increment.sequences[0]), [1, 4, 2, 5, 3]);
+    assert_eq!((increment.counts.learnt, increment.counts.fresh, increment.taken[4], increment.taken[1]), (2, 2, 1, 0));
+    // The context is bounded.
+    let increment = part(&replay, 4, 5);
+    assert_eq!(items(&increment.sequences[0]), [1, 4, 2, 5, 3]);
+    let increment = part(&Replay { sequences: replay.sequences.clone(), ..Replay::default() }, 2, 3);
+    assert_eq!(items(&increment.sequences[0]), [1, 2, 3]);
+}
+
+#[test]
+fn the_newest_arrivals_are_held_out_and_no_history_holds_them() {
+    let home = tempfile::tempdir().unwrap();
+    let requests = (0..8).map(|at| vec![event("a", at, 1000 - 10 * (at as i64 % 3), View)]).collect();
+    log(home.path(), requests);
+    let replay = replay(home.path(), None);
+    // A quarter of eight: places 7 and 8, with the items 6 and 7.
+    assert_eq!(CONFIG.cut(&replay, 0), 6);
+    assert_eq!(CONFIG.cut(&replay, 7), 7, "one event cannot be parted");
+    let increment = part(&replay, 0, 6);
+    assert_eq!(items(&increment.sequences[0]), [2, 5, 1, 4, 0, 3]);
+    assert_eq!((increment.counts.learnt, increment.counts.held_out), (6, 2));
+    let trials = [increment.choosers.as_slice(), &increment.judges].concat();
+    assert_eq!(trials.len(), 1);
+    // Item 7 happened at 990, item 6 at 1000: the earlier is asked for, with what had happened by then.
+    assert_eq!(
+        (trials[0].target, items(&trials[0].history), trials[0].seen.clone()),
+        (7, vec![2, 5, 1, 4], vec![1, 2, 4, 5])
+    );
+}
+
+#[test]
+fn a_held_out_item_that_was_met_before_is_no_target() {
+    let home = tempfile::tempdir().unwrap();
+    log(home.path(), vec![vec![event("a", 1, 1, View), event("a", 2, 2, View), event("a", 1, 3, Click)]]);
+    let replay = replay(home.path(), None);
+    let trials = |increment: Increment| increment.choosers.len() + increment.judges.len();
+    assert_eq!(trials(part(&replay, 0, 2)), 0);
+    assert_eq!(trials(part(&replay, 0, 1)), 1);
+    // Nothing is known before the first: no trial.
+    assert_eq!(trials(part(&replay, 0, 0)), 0);
+}
+
+#[test]
+fn unknown_items_hides_and_repeated_events_are_counted_and_not_learnt() {
+    let home = tempfile::tempdir().unwrap();
+    let named = |event: UserEvent, id: &str| UserEvent { event_id: id.into(), ..event };
+    let mut rated = event("a", 4, 40, Rating);
+    rated.event.value = Some(2.0);
+    log(
+        home.path(),
+        vec![
+            vec![named(event("a", 1, 10, View), "x"), event("a", 99, 20, View), event("a", 2, 30, Hide), rated],
+            vec![event("b", 77, 10, View)],
+        ],
+    );
+    // A log that had lost sight of the id: the same event once more.
+    log(&home.path().join("other"), vec![vec![named(event("a", 1, 10, View), "x")]]);
+    let segment = |directory: &Path, place: u64| directory.join(format!("{place:020}.events"));
+    std::fs::copy(segment(&home.path().join("other"), 1), segment(home.path(), 6)).unwrap();
+    let replay = replay(home.path(), None);
+    let increment = part(&replay, 0, u64::MAX);
+    let wanted = Counts { fresh: 5, unknown: 2, hidden: 1, learnt: 2, held_out: 0, users: 1, repeated: 1 };
+    assert_eq!(increment.counts, wanted);
+    assert_eq!(items(&increment.sequences[0]), [1, 4]);
+    let feedback: Vec<_> = increment.feedback.iter().map(|told| (told.item, told.kind, told.value)).collect();
+    assert_eq!(feedback, [(2, Hide, None), (4, Rating, Some(2.0))]);
+    assert!(part(&replay, 4, 9).feedback.is_empty(), "feedback that was learnt already");
+}
+
+#[test]
+fn the_data_set_comes_first_and_users_without_news_are_rehearsed() {
+    let home = tempfile::tempdir().unwrap();
+    log(home.path(), vec![vec![event("new", 7, 500, View), event("new", 8, 600, View), event("old-0", 9, 700, View)]]);
+    let all = index(ITEMS);
+    let rows = all.items().iter().map(|row| DatasetItem { item: row.item.clone(), text: None, embedding: None });
+    let sequence = |user: u32| {
+        let event = |item| Interaction { user, item, time: i64::from(item), kind: View, value: None };
+        (0..5).map(event).collect::<Vec<_>>()
+    };
+    let users = (0..4).map(|user| format!("old-{user}")).collect();
+    let data = Dataset::new(users, rows.collect(), (0..4).map(sequence).collect()).unwrap();
+    let replay = replay(home.path(), Some(&data));
+    let increment = part(&replay, 0, u64::MAX);
+    let learnt: Vec<Vec<u32>> = increment.sequences.iter().map(|sequence| items(sequence)).collect();
+    assert_eq!(learnt.len(), 4, "two users with news, and as many without");
+    assert_eq!(learnt[..2], [vec![3, 4, 9], vec![7, 8]]);
+    assert!(learnt[2..].iter().all(|sequence| *sequence == [2, 3, 4]));
+    assert_eq!((increment.counts.learnt, increment.counts.users), (3, 2));
+}
+
+#[test]
+fn of_a_forgotten_user_nothing_is_left_and_the_fingerprint_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let requests = ["a", "b", "c"].map(|user| (0..4).map(|at| event(user, at, at as i64, View)).collect());
+    log(home.path(), requests.into());
+    let before = replay(home.path(), None);
+    forget(home.path(), "b");
+    let after = replay(home.path(), None);
+    assert_eq!(
+        (before.users, after.users.clone()),
+        (vec!["a".into(), "b".into(), "c".into()], vec!["a".into(), "c".into()])
+    );
+    let increment = part(&after, 0, after.end);
+    assert_eq!((increment.counts.learnt, increment.counts.users), (8, 2));
+    // Bounds of a cycle that began before still mean the same places.
+    assert_eq!(items(&part(&after, 8, 10).sequences[0]), [0, 1]);
+    assert_ne!(before.sequences.len(), after.sequences.len());
+    assert_ne!(replay(home.path(), None).fingerprint(), {
+        let mut whole = replay(home.path(), None);
+        whole.sequences[0].pop();
+        whole.fingerprint()
+    });
+    assert_eq!(Replay::read(home.path(), 4, None, &index(ITEMS)).unwrap().users, ["a"]);
+}

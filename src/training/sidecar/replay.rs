@@ -1,0 +1,152 @@
+//! The event log, and the data set before it, as what each user did in order of time.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::catalog::Index;
+use crate::domain::{EventKind, HistoryEntry, ItemNumber};
+use crate::events::{self, SegmentError};
+use crate::training::dataset::Dataset;
+
+/// One event of a known item.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Told {
+    /// Unix time in seconds.
+    pub time: i64,
+    /// Its place in the log; 0 for what the data set brought.
+    pub place: u64,
+    /// The item.
+    pub item: ItemNumber,
+    /// What was done.
+    pub kind: EventKind,
+}
+
+/// What a user said of an item outright: the weight of a reward in post-training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feedback {
+    /// The user, by its place in [`Replay::users`].
+    pub user: u32,
+    /// The item.
+    pub item: ItemNumber,
+    /// A hide or a rating.
+    pub kind: EventKind,
+    /// The rating.
+    pub value: Option<f32>,
+    /// Its place in the log.
+    pub place: u64,
+}
+
+/// What each user did, and what was left out.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// External ids, by dense user number.
+    pub users: Vec<String>,
+    /// For each user, the events of known items by time; of one second in the order of arrival. Hides are left out:
+    /// nobody is to be led to them.
+    pub sequences: Vec<Vec<Told>>,
+    /// Hides and ratings of known items.
+    pub feedback: Vec<Feedback>,
+    /// Places in the log of the events on items that the index does not know.
+    pub unknown: Vec<u64>,
+    /// Places in the log of the events that hide an item.
+    pub hidden: Vec<u64>,
+    /// Places in the log of the events whose id had been there before.
+    pub repeated: Vec<u64>,
+    /// The last place that was read; 0 for an empty log.
+    pub end: u64,
+}
+
+impl Replay {
+    /// Reads the log up to the place `until`, after `data`. Each event stands where its time says, whenever it came.
+    ///
+    /// # Errors
+    /// As [`events::read`].
+    pub fn read(log: &Path, until: u64, data: Option<&Dataset>, index: &Index) -> Result<Self, SegmentError> {
+        let mut replay = Self::default();
+        let mut numbers = HashMap::new();
+        if let Some(data) = data {
+            replay.before(data, index, &mut numbers);
+        }
+        let mut ids = HashSet::new();
+        events::read(log, &mut |logged| {
+            if logged.sequence > until {
+                return;
+            }
+            replay.end = replay.end.max(logged.sequence);
+            let event = &logged.event;
+            if !event.event_id.is_empty() && !ids.insert(event.event_id.clone()) {
+                replay.repeated.push(logged.sequence);
+                return;
+            }
+            let Some(item) = index.number(&event.event.item_id) else {
+                replay.unknown.push(logged.sequence);
+                return;
+            };
+            let user = replay.user(&event.user_id, &mut numbers);
+            let (kind, place) = (event.event.kind, logged.sequence);
+            if matches!(kind, EventKind::Hide | EventKind::Rating) {
+                replay.feedback.push(Feedback { user: user as u32, item, kind, value: event.event.value, place });
+            }
+            if kind == EventKind::Hide {
+                replay.hidden.push(place);
+            } else {
+                replay.sequences[user].push(Told { time: event.event.time, place, item, kind });
+            }
+        })?;
+        // Stable: what a data set brought keeps its order, and comes before what the log has of the same second.
+        replay.sequences.iter_mut().for_each(|sequence| sequence.sort_by_key(|told| (told.time, told.place)));
+        Ok(replay)
+    }
+
+    /// SHA-256 of all of it in lower-case hex.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for (user, sequence) in self.users.iter().zip(&self.sequences) {
+            hash.update((user.len() as u64).to_le_bytes());
+            hash.update(user);
+            hash.update((sequence.len() as u64).to_le_bytes());
+            for Told { time, place, item, kind } in sequence {
+                hash.update(time.to_le_bytes());
+                hash.update(place.to_le_bytes());
+                hash.update(item.to_le_bytes());
+                hash.update([*kind as u8]);
+            }
+        }
+        for place in self.unknown.iter().chain(&self.hidden).chain(&self.repeated) {
+            hash.update(place.to_le_bytes());
+        }
+        format!("{:x}", hash.finalize())
+    }
+
+    fn before(&mut self, data: &Dataset, index: &Index, numbers: &mut HashMap<String, usize>) {
+        let items: Vec<Option<ItemNumber>> = data.items.iter().map(|item| index.number(&item.item.id)).collect();
+        for (id, sequence) in data.user_ids.iter().zip(&data.sequences) {
+            let user = self.user(id, numbers);
+            let known = sequence.iter().filter(|event| event.kind != EventKind::Hide).filter_map(|event| {
+                let item = items[event.item as usize]?;
+                Some(Told { time: event.time, place: 0, item, kind: event.kind })
+            });
+            self.sequences[user].extend(known);
+        }
+    }
+
+    fn user(&mut self, id: &str, numbers: &mut HashMap<String, usize>) -> usize {
+        if let Some(&user) = numbers.get(id) {
+            return user;
+        }
+        let user = self.users.len();
+        numbers.insert(id.to_owned(), user);
+        self.users.push(id.to_owned());
+        self.sequences.push(Vec::new());
+        user
+    }
+}
+
+impl Told {
+    /// The event as a history holds it.
+    pub fn entry(&self) -> HistoryEntry {
+        HistoryEntry { item: self.item, kind: self.kind, time: self.time }
+    }
+}
