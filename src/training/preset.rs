@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::newcomers::Launch;
+use super::posttrain::PostTrainConfig;
 use super::precision::LadqConfig;
 use super::pretrain::{Objective, PretrainConfig};
 use crate::domain::CodeShape;
@@ -39,6 +40,8 @@ pub struct FitConfig {
     pub pretrain: PretrainConfig,
     /// How items start that nobody has taken yet.
     pub launch: Launch,
+    /// How paths are rewarded afterwards; none leaves them as pre-training made them.
+    pub post_train: Option<PostTrainConfig>,
 }
 
 impl Preset {
@@ -100,7 +103,7 @@ impl Preset {
             patience: sizes.patience,
             seed,
         };
-        FitConfig { features, tokenizer, network, pretrain, launch: Launch::default() }
+        FitConfig { features, tokenizer, network, pretrain, launch: Launch::default(), post_train: None }
     }
 }
 
@@ -112,12 +115,14 @@ impl FitConfig {
     /// A change without `=`, a path to no setting, a value that the setting cannot have.
     pub fn with(self, changes: &[String]) -> anyhow::Result<Self> {
         let config: Self = changed(&self, changes)?;
-        let wrong: Vec<String> = [config.pretrain.validate(), config.network.validate(), config.launch.validate()]
-            .into_iter()
-            .filter_map(Result::err)
-            .flatten()
-            .map(|wrong| format!("{}: {}", wrong.field, wrong.description))
-            .collect();
+        let after = config.post_train.as_ref().map_or(Ok(()), PostTrainConfig::validate);
+        let wrong: Vec<String> =
+            [config.pretrain.validate(), config.network.validate(), config.launch.validate(), after]
+                .into_iter()
+                .filter_map(Result::err)
+                .flatten()
+                .map(|wrong| format!("{}: {}", wrong.field, wrong.description))
+                .collect();
         anyhow::ensure!(wrong.is_empty(), "settings: {}", wrong.join("; "));
         Ok(config)
     }

@@ -18,7 +18,8 @@ use serde_json::json;
 use super::dataset::{Dataset, Part, Split};
 use super::evaluate::Ranking;
 use super::newcomers::{Arrival, Likeness};
-use super::preset::Preset;
+use super::posttrain::{PostTrainConfig, PostTraining, told_post_training, without_corp};
+use super::preset::{FitConfig, Preset};
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use super::record::{Bench, category_calibration, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
@@ -52,6 +53,9 @@ pub struct FitArgs {
     /// How the bundle answers; the beam's CORP is calibrated on validation users, the exact scorer needs nothing
     #[arg(long, value_enum, default_value = "beam")]
     pub engine: Ranking,
+    /// Reward paths after pre-training (PARS), as the command post-train does; its settings stand under `post_train`
+    #[arg(long)]
+    pub post_train: bool,
     /// Passes over the data, instead of the preset's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: Option<u16>,
@@ -96,8 +100,9 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         dataset.interactions()
     ));
     let prepared = Prepared::of(&dataset, split);
-    let mut config =
-        args.preset.config(dataset.items.len(), prepared.categories(), prepared.targets, args.seed).with(&args.set)?;
+    let preset = args.preset.config(dataset.items.len(), prepared.categories(), prepared.targets, args.seed);
+    let post_train = args.post_train.then(|| PostTrainConfig { seed: args.seed, ..PostTrainConfig::default() });
+    let mut config = FitConfig { post_train, ..preset }.with(&args.set)?;
     if let Some(epochs) = args.epochs {
         config.pretrain.epochs = usize::from(epochs);
     }
@@ -152,6 +157,28 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         network
     };
     pretrained.weights = save_weights(&network)?;
+    let rewarded = match &config.post_train {
+        None => None,
+        Some(settings) => {
+            let task = PostTraining {
+                network: &config.network,
+                weights: &pretrained.weights,
+                config: settings,
+                index: &index,
+                training: &training,
+                held_out: &held_out,
+                settings: &without_corp(),
+                directory: &work.path().join("posttrain"),
+                run: &run,
+                resume: args.resume,
+            };
+            Some(told_post_training(task, narrator)?)
+        }
+    };
+    if let Some(rewarded) = &rewarded {
+        pretrained.weights = rewarded.weights.clone();
+    }
+    let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
     let mut network = CpuScorer::new(&network, config.network.clone(), index.codes(), &device)?;
     narrator.stage("calibration", "on validation users");
     let calibration = calibrate(&mut network, &index, &held_out, args.engine)
@@ -178,6 +205,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         config: &config,
         fitted: &fitted,
         pretrained: &pretrained,
+        rewarded: rewarded.as_ref(),
         calibration: &calibration,
         evaluation: &evaluation,
         seconds: started.elapsed().as_secs_f64(),
@@ -266,6 +294,7 @@ mod tests {
             seed: 1,
             resume: false,
             engine: Ranking::Beam,
+            post_train: false,
             epochs: None,
             set: Vec::new(),
             name: None,

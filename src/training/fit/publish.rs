@@ -16,6 +16,7 @@ use crate::evaluation::{Evaluation, Question, Search, Trial};
 use crate::tokenizer::Fitted;
 use crate::training::classes::Classes;
 use crate::training::dataset::Dataset;
+use crate::training::posttrain::PostTrained;
 use crate::training::preset::{FitConfig, Preset};
 use crate::training::pretrain::Pretrained;
 
@@ -30,6 +31,7 @@ pub(super) struct Parts<'a> {
     pub config: &'a FitConfig,
     pub fitted: &'a Fitted,
     pub pretrained: &'a Pretrained,
+    pub rewarded: Option<&'a PostTrained>,
     pub calibration: &'a Calibration,
     pub evaluation: &'a Evaluation,
     pub seconds: f64,
@@ -62,6 +64,9 @@ pub(super) fn publish<M: PathModel>(
         "best_epoch": parts.pretrained.best_epoch,
         "epochs": parts.pretrained.reports,
     });
+    if let (Some(rewarded), Some(config)) = (parts.rewarded, &parts.config.post_train) {
+        manifest.training["post_train"] = rewarded.told(config);
+    }
     // The quantiser's settings stand under its name, the features' beside them.
     let mut tokenizer = to_value(&parts.config.tokenizer)?;
     tokenizer["features"] = to_value(&parts.config.features)?;

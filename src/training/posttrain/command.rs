@@ -8,6 +8,7 @@ use burn::backend::{Autodiff, Flex};
 use clap::Args;
 use serde_json::{json, to_value};
 
+use super::PostTrainError;
 use super::config::PostTrainConfig;
 use super::learner::{PostTrained, PostTraining, RoundReport, post_train};
 use crate::artifact::{BundleParts, LoadedBundle, check_target, load, publish, verify};
@@ -76,13 +77,10 @@ pub fn run(args: &PostTrainArgs, narrator: &mut Narrator) -> anyhow::Result<Fit>
     let run = json!({ "bundle": bundle.manifest.digest, "data": dataset.fingerprint, "config": config });
     let work = WorkDirectory::open(&args.out, &run, args.resume)?;
 
-    narrator.stage("post-training", &format!("{} rounds of {} steps at most", config.rounds, config.steps));
     let device = Default::default();
     let network = &bundle.manifest.network;
     let training = TrainingSet::new(prepared.sequences.iter().map(Vec::as_slice), network.max_history);
     let held_out = prepared.held_out(config.validation_users);
-    // CORP is calibrated afterwards: its threshold belongs to the beliefs that come out.
-    let settings = DecodeSettings { corp: false, ..DecodeSettings::default() };
     let task = PostTraining {
         network,
         weights: &bundle.weights,
@@ -90,16 +88,12 @@ pub fn run(args: &PostTrainArgs, narrator: &mut Narrator) -> anyhow::Result<Fit>
         index: &bundle.index,
         training: &training,
         held_out: &held_out,
-        settings: &settings,
+        settings: &without_corp(),
         directory: &work.path().join("posttrain"),
         run: &run,
         resume: args.resume,
     };
-    let trained = post_train::<Autodiff<Flex>>(task, &device, &mut |report, _| narrator.say(&line(report)))?;
-    narrator.say(&match trained.best_round {
-        0 => "no round was better than the beginning: its weights stay".to_owned(),
-        best => format!("best round {best}"),
-    });
+    let trained = told_post_training(task, narrator)?;
 
     let weights = load_weights::<Flex>(network, trained.weights.clone(), &device)?;
     let mut scorer = CpuScorer::new(&weights, network.clone(), bundle.index.codes(), &device)?;
@@ -140,6 +134,34 @@ pub fn run(args: &PostTrainArgs, narrator: &mut Narrator) -> anyhow::Result<Fit>
     Ok(Fit { manifest, evaluation })
 }
 
+/// How validation searches: CORP is calibrated afterwards, as its threshold belongs to the beliefs that come out.
+pub(in crate::training) fn without_corp() -> DecodeSettings {
+    DecodeSettings { corp: false, ..DecodeSettings::default() }
+}
+
+/// Post-trains on the CPU and tells of every round.
+pub(in crate::training) fn told_post_training(
+    task: PostTraining<'_>,
+    narrator: &mut Narrator,
+) -> Result<PostTrained, PostTrainError> {
+    let config = task.config;
+    narrator.stage("post-training", &format!("{} rounds of {} steps at most", config.rounds, config.steps));
+    let trained =
+        post_train::<Autodiff<Flex>>(task, &Default::default(), &mut |report, _| narrator.say(&line(report)))?;
+    narrator.say(&match trained.best_round {
+        0 => "no round was better than the beginning: its weights stay".to_owned(),
+        best => format!("best round {best}"),
+    });
+    Ok(trained)
+}
+
+impl PostTrained {
+    /// Settings and rounds, as a manifest tells them.
+    pub(in crate::training) fn told(&self, config: &PostTrainConfig) -> serde_json::Value {
+        json!({ "config": config, "best_round": self.best_round, "rounds": self.reports })
+    }
+}
+
 /// What post-training made.
 struct Made<'a> {
     name: String,
@@ -163,12 +185,8 @@ impl Made<'_> {
         manifest.name = self.name;
         manifest.version = unix.as_secs().to_string();
         manifest.created = String::new();
-        manifest.training["post_train"] = json!({
-            "config": self.config,
-            "best_round": self.trained.best_round,
-            "rounds": self.trained.reports,
-            "seconds": started.elapsed().as_secs_f64().round(),
-        });
+        manifest.training["post_train"] = self.trained.told(self.config);
+        manifest.training["post_train"]["seconds"] = json!(started.elapsed().as_secs_f64().round());
         manifest.decode = to_value(&self.calibration.settings)?;
         manifest.metrics = json!({ "test": self.evaluation, "calibration": self.calibration });
         let parts = BundleParts {

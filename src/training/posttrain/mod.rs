@@ -16,6 +16,7 @@ mod tests;
 pub use adaptive::RewardModel;
 pub use catalogue::{Catalogue, Measured, Roots};
 pub use command::{PostTrainArgs, run};
+pub(in crate::training) use command::{told_post_training, without_corp};
 pub use config::{KindWeights, PostTrainConfig};
 pub use learner::{PostTrained, PostTraining, RoundReport, post_train};
 pub use objective::{Objective, objective};
