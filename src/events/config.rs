@@ -32,6 +32,8 @@ pub struct EventsConfig {
     pub max_exposure_queue: usize,
     /// Newest events whose ids are known, so that a second delivery is noticed; 24 bytes each. 1 to 1,000,000,000.
     pub known_ids: usize,
+    /// Whether a closed segment is also written as a Parquet file beside it.
+    pub parquet: bool,
     /// Closed segments are deleted when their newest event arrived so many days ago; 0: never. At most 36,500.
     pub keep_days: u32,
 }
@@ -45,6 +47,7 @@ impl Default for EventsConfig {
             max_queue: 4096,
             max_exposure_queue: 4096,
             known_ids: 1_000_000,
+            parquet: false,
             keep_days: 0,
         }
     }

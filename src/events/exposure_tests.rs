@@ -10,7 +10,7 @@ use super::tests::{Told, config, event, files, open, open_with, record};
 use super::{EventLog, EventsConfig, Follower, Record, read, read_records};
 use crate::domain::{AssignmentReason, Design, EventKind, ExposedArm, Exposure, Forgotten, UserEvent};
 
-fn exposure(user: &str, request: &str) -> Exposure {
+pub(super) fn exposure(user: &str, request: &str) -> Exposure {
     let design = Arc::new(Design {
         experiment: "search".into(),
         version: "0123456789ab".into(),

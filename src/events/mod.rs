@@ -17,6 +17,10 @@ mod metrics;
 mod record;
 mod segment;
 mod stored_exposure;
+mod table;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod table_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;

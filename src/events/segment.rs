@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::record::{Found, Record};
+use super::table;
 
 /// "R4EV", and the version of the format.
 const MAGIC: [u8; 8] = *b"R4EV\x01\0\0\0";
 /// How files are called: `00000000000000000001.events`.
 const EXTENSION: &str = "events";
 /// A segment that is being written anew.
-const DRAFT: &str = "draft";
+pub(super) const DRAFT: &str = "draft";
 
 /// Why the log cannot be read.
 #[derive(Debug, Error)]
@@ -203,6 +204,8 @@ impl Segment {
         if removed.events + removed.exposures == 0 {
             return Ok(removed);
         }
+        // Made of what is about to change; who opens the log after a crash makes it anew.
+        table::remove(&self.path).map_err(io_error(&self.path))?;
         let draft = self.path.with_extension(DRAFT);
         let written = File::create(&draft)
             .and_then(|mut file| file.write_all(&kept).and_then(|()| file.sync_all()))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 
-use super::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal, read};
+use super::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal, read, read_records, read_records_after};
 use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 
 /// What a follower was told: events, and forgotten users as `-user`.
@@ -254,4 +254,29 @@ fn settings_out_of_range_are_named() {
     let wrong: Vec<String> = wrong.validate().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
     assert_eq!(wrong, ["segment_bytes", "max_queue", "max_exposure_queue", "known_ids", "keep_days"]);
     EventsConfig::default().validate().unwrap();
+}
+
+#[tokio::test]
+async fn what_stands_after_a_place_is_read_without_the_files_before_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (log, _, _) = open_with(&EventsConfig { segment_bytes: 4096, ..config(home.path()) });
+    for at in 0..20 {
+        let events: Vec<UserEvent> = (0..20).map(|nth| event("a", "item", &format!("{at}-{nth}"))).collect();
+        record(&log, &events).await;
+    }
+    drop(log);
+    let mut places = Vec::new();
+    let segments = read_records(home.path(), &mut |record| places.push(record.sequence())).unwrap();
+    assert!(segments > 2 && places.len() == 400, "{segments} files");
+    let after = |place: u64| {
+        let mut found = Vec::new();
+        read_records_after(home.path(), place, &mut |record| found.push(record.sequence())).map(|()| found)
+    };
+    for place in [0, 1, 57, 200, 399, 400, 9_999] {
+        let wanted: Vec<u64> = places.iter().copied().filter(|&found| found > place).collect();
+        assert_eq!(after(place).unwrap(), wanted, "after {place}");
+    }
+    fs::write(&files(home.path())[0], "no log").unwrap();
+    assert!(after(0).is_err());
+    assert_eq!(after(399).unwrap(), [400]);
 }

@@ -15,6 +15,7 @@ use super::log::Refusal;
 use super::metrics::EventsMetrics;
 use super::record::{Exposed, Logged, Record};
 use super::segment::{Removed, Segment, SegmentError, io_error, sync_directory};
+use super::table;
 use crate::domain::{Forgotten, Recorded, UserEvent};
 
 /// Most requests that are written together, ...
@@ -50,6 +51,8 @@ pub(super) struct Writer {
     config: EventsConfig,
     /// Closed ones, oldest first.
     closed: Vec<Segment>,
+    /// Of the closed ones, from the first, those that were looked at for their table.
+    tabled: usize,
     active: Segment,
     file: File,
     ids: KnownIds,
@@ -160,6 +163,7 @@ impl Writer {
         let mut writer = Self {
             config,
             closed: segments,
+            tabled: 0,
             active,
             file,
             ids,
@@ -280,6 +284,8 @@ impl Writer {
             self.roll()?;
         }
         let mut forgotten = Forgotten::default();
+        // Those of segments that are written anew go.
+        self.tabled = 0;
         for segment in &mut self.closed {
             let Removed { events, exposures, ids } = segment.without(user)?;
             if events + exposures > 0 {
@@ -313,10 +319,27 @@ impl Writer {
         if let Err(error) = self.delete_old() {
             tracing::error!(%error, "an old segment of the event log stays");
         }
+        if self.config.parquet
+            && let Err(error) = self.write_tables()
+        {
+            tracing::error!(%error, "a closed segment of the event log has no table");
+        }
         let segments = self.closed.len() + 1;
         self.metrics.segments.set(segments as i64);
         let bytes: u64 = self.closed.iter().map(|segment| segment.bytes).sum();
         self.metrics.bytes.set((bytes + self.active.bytes) as i64);
+    }
+
+    /// Writes the tables of closed segments that have none.
+    fn write_tables(&mut self) -> Result<(), SegmentError> {
+        while let Some(segment) = self.closed.get(self.tabled) {
+            // One that cannot be written is left to the next opening: to read its segment at every batch would stop the log.
+            self.tabled += 1;
+            if !table::path(&segment.path).exists() {
+                table::write(&segment.path)?;
+            }
+        }
+        Ok(())
     }
 
     fn delete_old(&mut self) -> io::Result<()> {
@@ -328,8 +351,10 @@ impl Writer {
         let before = self.closed.len();
         // From the front only: an event is never older in the log than one before it that stays.
         while let Some(first) = self.closed.first().filter(|segment| segment.newest_ms < oldest) {
+            table::remove(&first.path)?;
             fs::remove_file(&first.path)?;
             self.closed.remove(0);
+            self.tabled = self.tabled.saturating_sub(1);
         }
         if self.closed.len() < before { sync_directory(&self.config.path) } else { Ok(()) }
     }

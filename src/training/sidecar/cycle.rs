@@ -290,7 +290,7 @@ impl Sidecar {
         let directory = self.place.cycle().join("pretrain");
         let (lessons, pretrained) = self.config.tune.tune(start, increment, &directory, &run, told)?;
         let Pretrained { weights, reports, best_epoch } = pretrained;
-        let weights = post_train(weights, start, increment)?;
+        let weights = post_train(weights, start, increment, &self.place.cycle().join("posttrain"), &run)?;
         let index = catalogue.with_priors(&increment.taken, parent.manifest.data.interactions)?;
         Ok(Candidate { index, weights, lessons, reports, best_epoch })
     }

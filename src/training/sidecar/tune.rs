@@ -108,9 +108,16 @@ impl TuneConfig {
     }
 }
 
-/// Where post-training follows the fine-tune: it is given weights, what they were tuned on, and the increment's hides and
-/// ratings (`increment.feedback`), and answers the weights that the gate judges. There is none yet: they are as they were.
-pub fn post_train(weights: Vec<u8>, _start: Start<'_>, _increment: &Increment) -> anyhow::Result<Vec<u8>> {
+/// Where post-training follows the fine-tune. It is given tuned weights, what they were tuned on, the increment with its
+/// hides and ratings (`increment.feedback`), a directory for its checkpoints and the name of the run, so that a killed cycle
+/// goes on; it answers the weights that the gate judges. There is none yet: they are as they were.
+pub fn post_train(
+    weights: Vec<u8>,
+    _start: Start<'_>,
+    _increment: &Increment,
+    _directory: &Path,
+    _run: &Value,
+) -> anyhow::Result<Vec<u8>> {
     Ok(weights)
 }
 

@@ -58,7 +58,8 @@ fn look(sidecar: &Sidecar, began: Duration, seen: &mut Seen) -> anyhow::Result<(
         *seen = Seen { marks, fresh };
     }
     sidecar.metrics.waiting(seen.fresh);
-    let last = u64::try_from(state.ended_at).map_or(began, Duration::from_secs).max(began);
+    let ended = u64::try_from(state.ended_at).ok().filter(|seconds| *seconds > 0);
+    let last = ended.map_or(began, Duration::from_secs);
     if !unfinished && !sidecar.config.trigger.is_due(seen.fresh, now().saturating_sub(last)) {
         return Ok(());
     }
