@@ -18,10 +18,11 @@ use super::metrics::SidecarMetrics;
 use super::replay::Replay;
 use super::slates::{Slate, slates};
 use super::state::{Plan, State, WorkPlace};
-use super::tune::{Start, post_train};
+use super::tune::Start;
 use crate::artifact::{BundleRegistry, Lease, LoadedBundle, Manifest, load};
 use crate::model::save_weights;
 use crate::training::dataset::{Dataset, DatasetItem, read_items};
+use crate::training::posttrain::RoundReport;
 use crate::training::pretrain::{PretrainError, Pretrained, Progress};
 
 /// Where the candidate that passed the gate waits in the cycle's directory until it is in the registry.
@@ -290,7 +291,17 @@ impl Sidecar {
         let directory = self.place.cycle().join("pretrain");
         let (lessons, pretrained) = self.config.tune.tune(start, increment, &directory, &run, told)?;
         let Pretrained { weights, reports, best_epoch } = pretrained;
-        let weights = post_train(weights, start, increment, &self.place.cycle().join("posttrain"), &run)?;
+        let told = &mut |report: &RoundReport| {
+            tracing::info!(
+                round = report.round,
+                reward = report.reward,
+                kl = report.kl,
+                ndcg_at_10 = report.validation.ndcg_at_10,
+                "rewarded"
+            );
+        };
+        let directory = self.place.cycle().join("posttrain");
+        let weights = self.config.tune.reward(weights, start, increment, &directory, &run, told)?;
         let index = catalogue.with_priors(&increment.taken, parent.manifest.data.interactions)?;
         Ok(Candidate { index, weights, lessons, reports, best_epoch })
     }

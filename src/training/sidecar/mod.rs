@@ -49,7 +49,7 @@ pub use metrics::SidecarMetrics;
 pub use replay::{Feedback, Replay, Told};
 pub use slates::{Slate, slates};
 pub use state::{Plan, State, WorkPlace};
-pub use tune::{Start, TuneConfig, post_train};
+pub use tune::{Start, TuneConfig};
 
 use page::Page;
 

@@ -11,6 +11,7 @@ use crate::artifact::Manifest;
 use crate::catalog::Index;
 use crate::domain::Violation;
 use crate::model::NetworkConfig;
+use crate::training::posttrain::{PostTrainConfig, PostTraining, RoundReport, post_train, without_corp};
 use crate::training::preset::Preset;
 use crate::training::pretrain::{
     ItemFeatures, Kernels, Lesson, PretrainConfig, Pretrained, Progress, TrainingSet, pretrain,
@@ -24,6 +25,8 @@ pub struct TuneConfig {
     pub epochs: usize,
     /// Peak learning rate; above 0, below 1.
     pub learning_rate: f64,
+    /// Rounds of post-training after it; 0 leaves it out, at most 1,000.
+    pub post_train_rounds: usize,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -51,6 +54,9 @@ impl TuneConfig {
         if !(self.learning_rate > 0.0 && self.learning_rate < 1.0) {
             let expected = format!("{}: expected above 0, below 1", self.learning_rate);
             wrong.push(Violation::new("learning_rate", expected));
+        }
+        if self.post_train_rounds > 1000 {
+            wrong.push(Violation::new("post_train_rounds", format!("{}: expected 0 to 1000", self.post_train_rounds)));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
@@ -106,19 +112,44 @@ impl TuneConfig {
         let tuned = pretrain::<Autodiff<Flex>>(lesson, &Default::default(), progress)?;
         Ok((config, tuned))
     }
-}
 
-/// Where post-training follows the fine-tune. It is given tuned weights, what they were tuned on, the increment with its
-/// hides and ratings (`increment.feedback`), a directory for its checkpoints and the name of the run, so that a killed cycle
-/// goes on; it answers the weights that the gate judges. There is none yet: they are as they were.
-pub fn post_train(
-    weights: Vec<u8>,
-    _start: Start<'_>,
-    _increment: &Increment,
-    _directory: &Path,
-    _run: &Value,
-) -> anyhow::Result<Vec<u8>> {
-    Ok(weights)
+    /// Rewards paths for what users of the increment took next (PARS); the weights as they are when no rounds are asked for
+    /// or none is better. Hides and ratings are no rewards yet: the increment's sequences do not hold them.
+    ///
+    /// # Errors
+    /// As [`post_train`](crate::training::posttrain::post_train).
+    pub fn reward(
+        &self,
+        weights: Vec<u8>,
+        start: Start<'_>,
+        increment: &Increment,
+        directory: &Path,
+        run: &Value,
+        progress: &mut dyn FnMut(&RoundReport),
+    ) -> anyhow::Result<Vec<u8>> {
+        if self.post_train_rounds == 0 {
+            return Ok(weights);
+        }
+        let config = PostTrainConfig {
+            rounds: self.post_train_rounds,
+            steps: (increment.sequences.len() / 64).clamp(5, 250),
+            seed: self.seed,
+            ..PostTrainConfig::default()
+        };
+        let task = PostTraining {
+            network: start.network,
+            weights: &weights,
+            config: &config,
+            index: start.index,
+            training: &TrainingSet::new(increment.sequences.iter().map(Vec::as_slice), start.network.max_history),
+            held_out: &increment.choosers,
+            settings: &without_corp(),
+            directory,
+            run,
+            resume: true,
+        };
+        Ok(post_train::<Autodiff<Flex>>(task, &Default::default(), &mut |report, _| progress(report))?.weights)
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +210,7 @@ mod tests {
         let start = Start { manifest: &manifest, network: &network, weights: &weights, index: &index };
         let tune = |learning_rate: f64, epochs: usize| {
             let home = tempfile::tempdir().unwrap();
-            let config = TuneConfig { epochs, learning_rate, seed: 3 };
+            let config = TuneConfig { epochs, learning_rate, post_train_rounds: 0, seed: 3 };
             config.tune(start, &increment, home.path(), &json!({}), &mut |_| ()).unwrap().1
         };
         let moved = |after: &[u8]| {
@@ -198,10 +229,30 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_rewarded_for_as_many_rounds_as_are_asked_for() {
+        let (network, index, increment) = (sizes(), index(12), increment());
+        let manifest = Manifest::new("shop", "1", network.clone(), vec!["shop".into()]);
+        let weights = save_weights(&network.init::<Flex>(&Default::default())).unwrap();
+        let start = Start { manifest: &manifest, network: &network, weights: &weights, index: &index };
+        let reward = |post_train_rounds: usize| {
+            let home = tempfile::tempdir().unwrap();
+            let config = TuneConfig { epochs: 1, learning_rate: 1.0e-3, post_train_rounds, seed: 3 };
+            let mut rounds = Vec::new();
+            let mut told = |report: &RoundReport| rounds.push(report.round);
+            let after = config.reward(weights.clone(), start, &increment, home.path(), &json!({}), &mut told).unwrap();
+            (rounds, after)
+        };
+        assert_eq!(reward(0), (Vec::new(), weights.clone()));
+        let (rounds, after) = reward(2);
+        assert_eq!(rounds, [0, 1, 2]);
+        assert_eq!(tensors("w", &after).unwrap().len(), tensors("w", &weights).unwrap().len());
+    }
+
+    #[test]
     fn a_fine_tune_learns_as_its_bundle_did_but_slower_and_without_newcomers() {
         let own = Preset::Standard.config(12, 1, 100_000, 7).pretrain;
         let mut manifest = Manifest::new("shop", "1", sizes(), vec!["shop".into()]);
-        let config = TuneConfig { epochs: 2, learning_rate: 1.0e-4, seed: 9 };
+        let config = TuneConfig { epochs: 2, learning_rate: 1.0e-4, post_train_rounds: 0, seed: 9 };
         let none = config.lessons(&manifest, 5_000);
         manifest.training = json!({ "pretrain": { "path_weight": 0.0 } });
         assert_eq!(config.lessons(&manifest, 5_000), none, "half a section is none");
