@@ -65,9 +65,11 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// `overlapping`: whether two paths may hold the same item, of which then the better answer is kept.
-    pub(super) fn new(overlapping: bool) -> Self {
-        Self { found: Vec::new(), places: overlapping.then(HashMap::new) }
+    /// Forgets all, keeps the memory. `overlapping`: whether two paths may hold the same item, of which then the better
+    /// answer is kept.
+    pub(super) fn reset(&mut self, overlapping: bool) {
+        self.found.clear();
+        self.places = overlapping.then(HashMap::new);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -105,10 +107,9 @@ impl Answers {
     }
 
     /// The best k, best first.
-    pub(super) fn best(mut self, k: usize) -> Vec<Answer> {
+    pub(super) fn best(&mut self, k: usize) -> &[Answer] {
         self.found.sort_unstable_by_key(|answer| Reverse(answer.standing));
-        self.found.truncate(k);
-        self.found
+        &self.found[..k.min(self.found.len())]
     }
 }
 

@@ -1,68 +1,84 @@
 //! CRSS: from P(i | h, path) to the path's children.
 
-use crate::domain::{CodeTable, ItemNumber, Token};
+use crate::domain::{CodeShape, CodeTable, ItemNumber, Token};
 
 use super::settings::Expansion;
+use super::sums::{BYTE, stride};
 
-/// Sums of item weights by token, `[M, D]`, with a list of the tokens that are not zero: a path of few candidates is
-/// read and cleared in as many steps as it has tokens.
+/// Sums of item weights by token, with a list of the tokens that are not zero: a path of few candidates is read and
+/// cleared in as many steps as it has tokens.
 #[derive(Debug, Default)]
 pub(super) struct Marginals {
+    /// `[M, stride]`
     weights: Vec<f64>,
     touched: Vec<Token>,
-    /// `[M, D]`: the tokens of the items that a draft looks for.
+    /// `[M, stride]`: the tokens of the items that a draft looks for.
     looked_for: Vec<bool>,
 }
 
+/// The place of a token in a table of [`stride`] numbers a codebook.
+fn place(shape: CodeShape, token: Token) -> usize {
+    usize::from(token.codebook) * stride(shape) + usize::from(token.entry)
+}
+
 impl Marginals {
-    /// Adds every item's weight (above zero) to each of its tokens. What was there before is forgotten.
-    pub(super) fn fill(&mut self, codes: &CodeTable, numbers: &[ItemNumber], weights: &[f32]) {
+    /// Adds every item's weight (above zero) to each of its tokens of unused codebooks. What was there before is
+    /// forgotten.
+    pub(super) fn fill(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
         let shape = codes.shape();
-        for token in self.touched.drain(..) {
-            self.weights[shape.flat(token)] = 0.0;
-        }
-        self.weights.resize(shape.tokens(), 0.0);
-        if numbers.len() < shape.entries {
-            self.fill_few(codes, numbers, weights);
+        let size = shape.codebooks * stride(shape);
+        if self.weights.len() == size {
+            self.touched.drain(..).for_each(|token| self.weights[place(shape, token)] = 0.0);
         } else {
-            self.fill_many(codes, numbers, weights);
+            self.touched.clear();
+            self.weights.clear();
+            self.weights.resize(size, 0.0);
+        }
+        if numbers.len() < shape.entries {
+            self.fill_few(codes, used, numbers, weights);
+        } else {
+            self.fill_many(codes, used, numbers, weights);
         }
     }
 
     /// Notes each token as it is first met.
-    fn fill_few(&mut self, codes: &CodeTable, numbers: &[ItemNumber], weights: &[f32]) {
-        let entries = codes.shape().entries;
-        let (sums, touched) = (&mut self.weights[..], &mut self.touched);
-        for (&number, &weight) in numbers.iter().zip(weights) {
-            let weight = f64::from(weight);
-            // Offsets by hand: cutting the table into rows costs a division an item.
-            let mut row = 0;
-            for (codebook, &entry) in codes.code(number).iter().enumerate() {
-                let sum = &mut sums[row + usize::from(entry)];
+    fn fill_few(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
+        let stride = stride(codes.shape());
+        let touched = &mut self.touched;
+        for (r, sums) in self.weights.chunks_exact_mut(stride).enumerate().filter(|(r, _)| used >> r & 1 == 0) {
+            for (&number, &weight) in numbers.iter().zip(weights) {
+                let entry = codes.code(number)[r];
+                let sum = &mut sums[usize::from(entry)];
                 if *sum == 0.0 {
-                    touched.push(Token { codebook: codebook as u8, entry });
+                    touched.push(Token { codebook: r as u8, entry });
                 }
-                *sum += weight;
-                row += entries;
+                *sum += f64::from(weight);
             }
         }
     }
 
     /// Looks for the tokens that were met in the end.
-    fn fill_many(&mut self, codes: &CodeTable, numbers: &[ItemNumber], weights: &[f32]) {
-        let entries = codes.shape().entries;
-        let sums = &mut self.weights[..];
-        for (&number, &weight) in numbers.iter().zip(weights) {
-            let weight = f64::from(weight);
-            let mut row = 0;
-            for &entry in codes.code(number) {
-                sums[row + usize::from(entry)] += weight;
-                row += entries;
+    fn fill_many(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
+        let stride = stride(codes.shape());
+        if stride == BYTE {
+            let (rows, _) = self.weights.as_chunks_mut::<BYTE>();
+            for (&number, &weight) in numbers.iter().zip(weights) {
+                let weight = f64::from(weight);
+                let sums = rows.iter_mut().zip(codes.code(number));
+                sums.for_each(|(row, &entry)| row[usize::from(entry as u8)] += weight);
+            }
+        } else {
+            for (&number, &weight) in numbers.iter().zip(weights) {
+                let entries = codes.code(number).iter().enumerate();
+                entries.for_each(|(r, &entry)| self.weights[r * stride + usize::from(entry)] += f64::from(weight));
             }
         }
-        for (codebook, sums) in sums.chunks_exact(entries).enumerate() {
+        for (r, sums) in self.weights.chunks_exact_mut(stride).enumerate() {
+            if used >> r & 1 == 1 {
+                sums.fill(0.0);
+            }
             let met = sums.iter().enumerate().filter(|(_, sum)| **sum != 0.0);
-            self.touched.extend(met.map(|(entry, _)| Token { codebook: codebook as u8, entry: entry as u16 }));
+            self.touched.extend(met.map(|(entry, _)| Token { codebook: r as u8, entry: entry as u16 }));
         }
     }
 
@@ -72,7 +88,7 @@ impl Marginals {
         let mut confidence = [0.0f64; 64];
         for &token in &self.touched {
             let most = &mut confidence[usize::from(token.codebook)];
-            *most = most.max(self.weights[shape.flat(token)]);
+            *most = most.max(self.weights[place(shape, token)]);
         }
         let unused = (0..shape.codebooks).filter(|r| used >> r & 1 == 0);
         let best = unused.reduce(|best, r| if confidence[r] > confidence[best] { r } else { best });
@@ -89,12 +105,15 @@ impl Marginals {
         salt: u64,
     ) -> impl Iterator<Item = (Token, f64)> + '_ {
         let shape = codes.shape();
-        let unused: Vec<u8> = (0..shape.codebooks as u8).filter(|r| used >> r & 1 == 0).collect();
+        let mut unused = (0..shape.codebooks as u8).filter(|r| used >> r & 1 == 0);
         let one = match expansion {
             Expansion::Crss => self.surest(codes, used),
             Expansion::Flat => None,
-            Expansion::Fixed => unused.first().copied(),
-            Expansion::Random => unused.get((salt % unused.len().max(1) as u64) as usize).copied(),
+            Expansion::Fixed => unused.next(),
+            Expansion::Random => {
+                let left = unused.clone().count().max(1) as u64;
+                unused.nth((salt % left) as usize)
+            }
         };
         let expanded = match (expansion, one) {
             (Expansion::Flat, _) => !used,
@@ -104,23 +123,22 @@ impl Marginals {
         self.touched
             .iter()
             .filter(move |token| expanded >> token.codebook & 1u64 == 1)
-            .map(move |&token| (token, self.weights[shape.flat(token)]))
+            .map(move |&token| (token, self.weights[place(shape, token)]))
     }
 
     /// Remembers which tokens these items hold.
     pub(super) fn keep_tokens_of(&mut self, codes: &CodeTable, items: impl Iterator<Item = ItemNumber>) {
-        let shape = codes.shape();
+        let stride = stride(codes.shape());
         self.looked_for.clear();
-        self.looked_for.resize(shape.tokens(), false);
+        self.looked_for.resize(codes.shape().codebooks * stride, false);
         for item in items {
-            for (codebook, &entry) in codes.code(item).iter().enumerate() {
-                self.looked_for[codebook * shape.entries + usize::from(entry)] = true;
-            }
+            let entries = codes.code(item).iter().enumerate();
+            entries.for_each(|(r, &entry)| self.looked_for[r * stride + usize::from(entry)] = true);
         }
     }
 
     /// Whether one of the items remembered holds the token.
     pub(super) fn keeps(&self, codes: &CodeTable, token: Token) -> bool {
-        self.looked_for[codes.shape().flat(token)]
+        self.looked_for[place(codes.shape(), token)]
     }
 }

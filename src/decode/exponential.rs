@@ -5,12 +5,14 @@
 /// x = n ln 2 + r with |r| at most ln 2 / 2; e^r by its Taylor polynomial of degree six, times 2^n by the exponent's bits.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
+    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits; no conversion is needed, and the
+    // checked one would not vectorise.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.max(-87.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
     let p = 1.0 / 720.0;
     let p = p * r + 1.0 / 120.0;
@@ -19,8 +21,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    // Between -126 and 0, so the conversion is exact; the checked one would not vectorise.
-    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    p * f32::from_bits(exponent << 23)
 }
 
 #[cfg(test)]

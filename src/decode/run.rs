@@ -11,7 +11,7 @@ use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
 use super::scoring::{Advance, PathModel, PathState, TokenVectors};
 use super::scratch::Scratch;
-use super::search::Search;
+use super::search::{Memory, Search};
 use super::settings::Engine;
 use super::watch::{Part, Watch};
 
@@ -35,6 +35,8 @@ pub fn decode<M: PathModel>(
 #[derive(Debug, Default)]
 pub struct Decoder {
     scratches: Vec<Scratch>,
+    /// Of searches that are over.
+    memories: Vec<Memory>,
     /// s(i) of the requests that are worked at, `[requests, items]`.
     scores: Vec<f32>,
     watch: Watch,
@@ -44,9 +46,27 @@ pub struct Decoder {
 struct Encoded<'a> {
     /// Its place among the jobs.
     at: usize,
-    /// None: it is ranked by the scorer alone.
-    search: Option<Search<'a>>,
-    outcome: Option<Outcome>,
+    way: Way<'a>,
+}
+
+/// How a request is answered, and how far it got.
+#[allow(clippy::large_enum_variant, reason = "most are searches, and none lives longer than a batch")]
+enum Way<'a> {
+    /// By the scorer alone.
+    Exact,
+    Search(Search<'a>),
+    Answered(Outcome),
+    /// Nobody wants it any more.
+    Dropped,
+}
+
+impl<'a> Encoded<'a> {
+    fn search(&self) -> Option<&Search<'a>> {
+        match &self.way {
+            Way::Search(search) => Some(search),
+            _ => None,
+        }
+    }
 }
 
 impl Decoder {
@@ -82,8 +102,14 @@ impl Decoder {
             } else if job.history.is_empty() {
                 return Err(DecodeError::EmptyHistory(at));
             } else {
-                let search = (job.settings.engine != Engine::Exact).then(|| Search::new(job, index, encoded.len()));
-                encoded.push(Encoded { at, search, outcome: None });
+                let way = match job.settings.engine {
+                    Engine::Exact => Way::Exact,
+                    Engine::Beam | Engine::Draft => {
+                        let memory = self.memories.pop().unwrap_or_default();
+                        Way::Search(Search::new(job, index, encoded.len(), memory))
+                    }
+                };
+                encoded.push(Encoded { at, way });
             }
         }
         if encoded.is_empty() {
@@ -93,16 +119,24 @@ impl Decoder {
         let histories: Vec<&History> = encoded.iter().map(|request| jobs[request.at].history).collect();
         model.encode(&histories).map_err(DecodeError::Model)?;
 
+        for request in encoded.iter_mut().filter(|request| !wanted(request.at)) {
+            request.way = Way::Dropped;
+        }
         let mut before = self.begin(model, index, jobs, &mut encoded)?;
         let mut searches: Vec<(usize, Search<'_>)> = Vec::with_capacity(encoded.len());
-        for Encoded { at, search, outcome } in encoded {
-            outcomes[at] = outcome;
-            searches.extend(search.map(|search| (at, search)));
+        for Encoded { at, way } in encoded {
+            match way {
+                Way::Answered(outcome) => outcomes[at] = Some(outcome),
+                Way::Search(search) => searches.push((at, search)),
+                Way::Exact | Way::Dropped => {}
+            }
         }
         loop {
             for (at, search) in searches.extract_if(.., |(_, search)| search.is_over()) {
                 self.watch.turns_to(Part::Answers);
-                outcomes[at] = Some(search.finish());
+                let (outcome, memory) = search.finish();
+                outcomes[at] = Some(outcome);
+                self.memories.push(memory);
             }
             searches.retain(|(at, _)| wanted(*at));
             if searches.is_empty() {
@@ -125,7 +159,7 @@ impl Decoder {
         encoded: &mut [Encoded<'_>],
     ) -> Result<Vec<PathState>, DecodeError<M::Error>> {
         self.watch.turns_to(Part::Passes);
-        let states = advance(model, encoded.iter().filter_map(|request| request.search.as_ref()))?;
+        let states = advance(model, encoded.iter().filter_map(Encoded::search))?;
         let (items, mut row) = (index.len(), 0);
         let most = (MOST_SCORES / items).max(1);
         for (part, requests) in encoded.chunks_mut(most).enumerate() {
@@ -136,14 +170,15 @@ impl Decoder {
             let mut work: Vec<_> = Vec::with_capacity(requests.len());
             for (request, scores) in requests.iter_mut().zip(self.scores.chunks_exact_mut(items)) {
                 let first = row;
-                row += usize::from(request.search.is_some());
+                row += usize::from(request.search().is_some());
                 work.push((request, scores, first));
             }
             let tokens = model.token_vectors();
             share(&mut work, &mut self.scratches, self.watch, |(request, scores, row), scratch| {
-                match &mut request.search {
-                    Some(search) => search.begin(&states[*row], *row, scores, tokens, scratch),
-                    None => request.outcome = Some(exact(scores, index, &jobs[request.at], scratch)),
+                match &mut request.way {
+                    Way::Search(search) => search.begin(&states[*row], *row, scores, tokens, scratch),
+                    Way::Exact => request.way = Way::Answered(exact(scores, index, &jobs[request.at], scratch)),
+                    Way::Answered(_) | Way::Dropped => {}
                 }
             });
         }
@@ -196,6 +231,9 @@ fn check_model<M: PathModel>(model: &M, index: &Index) -> Result<(), DecodeError
     DecodeError::unless_equal("the network's codebooks", network.codebooks, codes.codebooks)?;
     DecodeError::unless_equal("the network's codebook entries", network.entries, codes.entries)?;
     let tokens = model.token_vectors();
+    if let Some(sums) = tokens.sums {
+        DecodeError::unless_equal("the network's token sums", sums.len(), index.len() * tokens.width)?;
+    }
     DecodeError::unless_equal("the network's token vectors", tokens.rows.len(), codes.tokens() * tokens.width)
 }
 

@@ -29,6 +29,8 @@ pub struct TokenVectors<'a> {
     pub rows: &'a [f32],
     /// Numbers in a row.
     pub width: usize,
+    /// Sum over r of Z_r,j_r(i) for every item, `[items, width]`, where the network keeps it: one row is sooner read than M.
+    pub sums: Option<&'a [f32]>,
 }
 
 impl<'a> TokenVectors<'a> {

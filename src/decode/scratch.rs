@@ -4,6 +4,8 @@
 use crate::catalog::Index;
 use crate::domain::ItemNumber;
 
+use super::answers::Answer;
+use super::corp::Verdict;
 use super::exact::best;
 use super::expand::Marginals;
 use super::job::DecodeJob;
@@ -24,10 +26,14 @@ pub(super) struct Scratch {
     pub(super) weights: Vec<f32>,
     pub(super) marginals: Marginals,
     pub(super) children: Vec<Child>,
+    /// CORP's, of the live paths, and the places of those that go on.
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) kept: Vec<usize>,
     /// Scores of answers.
     pub(super) scores: Vec<f32>,
     /// Paths and candidates of a step that is over, for their memory.
     pub(super) live: Vec<Live>,
+    pub(super) lone: Vec<Answer>,
     pub(super) held: Scored,
     pub(super) watch: Watch,
 }

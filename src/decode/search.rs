@@ -60,6 +60,15 @@ enum Source<'s> {
     Held(&'s Scored),
 }
 
+/// What a search grows, kept for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    live: Vec<Live>,
+    held: Scored,
+    trail: Trail,
+    answers: Answers,
+}
+
 /// One request on its way.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
@@ -72,6 +81,9 @@ pub(super) struct Search<'a> {
     live: Vec<Live>,
     /// The candidates of all live paths, one after another.
     held: Scored,
+    /// Paths of a single candidate that ended when they were chosen last, and count as if they were read now: the search
+    /// goes the same way whether paths are told, for which all are read, or not.
+    lone: usize,
     /// The items that alone are ranked, lowest number first, where a draft says which.
     drafted: Option<Vec<ItemNumber>>,
     trail: Trail,
@@ -80,19 +92,24 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// A search that is about to read `<BOS>`. The job wants items and has candidates.
-    pub(super) fn new(job: &'a DecodeJob<'a>, index: &'a Index, request: usize) -> Self {
-        let bos = Live { node: None, used: 0, score: 0.0, held: 0..0, extends: None };
+    /// A search that is about to read `<BOS>`, in the memory of one that is over. The job wants items and has candidates.
+    pub(super) fn new(job: &'a DecodeJob<'a>, index: &'a Index, request: usize, memory: Memory) -> Self {
+        let Memory { mut live, held, mut trail, mut answers } = memory;
+        live.clear();
+        live.push(Live { node: None, used: 0, score: 0.0, held: 0..0, extends: None });
+        trail.clear();
+        answers.reset(job.settings.expansion == Expansion::Flat);
         Self {
             job,
             index,
             request,
             depth: 0,
-            live: vec![bos],
-            held: Scored::default(),
+            live,
+            held,
+            lone: 0,
             drafted: None,
-            trail: Trail::default(),
-            answers: Answers::new(job.settings.expansion == Expansion::Flat),
+            trail,
+            answers,
             outcome: Outcome { short: job.root.len() < job.k, ..Outcome::default() },
         }
     }
@@ -154,7 +171,8 @@ impl<'a> Search<'a> {
     ) {
         self.outcome.passes += 1;
         scratch.watch.turns_to(Part::Selection);
-        let kept = self.prune(states, before);
+        let mut kept = std::mem::take(&mut scratch.kept);
+        self.prune(states, before, &mut scratch.verdicts, &mut kept);
         let finish_all = self.all_finish(&kept);
         scratch.children.clear();
         // Moved out for the step, so that reading them does not lock the search.
@@ -163,22 +181,21 @@ impl<'a> Search<'a> {
             self.read(path, &states[path], &held, tokens, finish_all, scratch);
         }
         self.choose(first_row, Source::Held(&held), scratch);
-        scratch.held = held;
+        (scratch.held, scratch.kept) = (held, kept);
         self.depth += 1;
     }
 
-    /// The answer, best items first.
-    pub(super) fn finish(mut self) -> Outcome {
-        let best = std::mem::take(&mut self.answers).best(self.job.k);
-        self.outcome.items = best
-            .into_iter()
-            .map(|answer| Ranked {
-                item: answer.standing.item,
-                score: answer.standing.score,
-                path: self.job.explain.then(|| self.trail.path(answer.node, answer.log_finish)),
-            })
-            .collect();
-        self.outcome
+    /// The answer, best items first, and the memory for another search.
+    pub(super) fn finish(mut self) -> (Outcome, Memory) {
+        let (explain, trail) = (self.job.explain, &self.trail);
+        let ranked = |answer: &Answer| Ranked {
+            item: answer.standing.item,
+            score: answer.standing.score,
+            path: explain.then(|| trail.path(answer.node, answer.log_finish)),
+        };
+        self.outcome.items = self.answers.best(self.job.k).iter().map(ranked).collect();
+        let Self { live, held, trail, answers, outcome, .. } = self;
+        (outcome, Memory { live, held, trail, answers })
     }
 
     /// Items that the answer must hold in the end.
@@ -201,26 +218,28 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// CORP. Answers the places of the live paths that go on, best first.
-    fn prune(&mut self, states: &[PathState], before: &[PathState]) -> Vec<usize> {
+    /// CORP. `kept` takes the places of the live paths that go on, best first.
+    fn prune(
+        &mut self,
+        states: &[PathState],
+        before: &[PathState],
+        verdicts: &mut Vec<Verdict>,
+        kept: &mut Vec<usize>,
+    ) {
         let settings = self.job.settings;
         let compared = self.corp_reads(self.depth);
         let told = self.job.explain && self.depth > 1;
-        let mut verdicts: Vec<Verdict> = self
-            .live
-            .iter()
-            .zip(states)
-            .map(|(path, state)| {
-                let parent = path.extends.filter(|_| compared || told);
-                let divergence = parent.map(|(row, _)| divergence(&before[row].beliefs, &state.beliefs));
-                let inconsistent = compared && divergence.is_some_and(|js| js > settings.theta);
-                Verdict { divergence, inconsistent, kept: !compared }
-            })
-            .collect();
+        verdicts.clear();
+        verdicts.extend(self.live.iter().zip(states).map(|(path, state)| {
+            let parent = path.extends.filter(|_| compared || told);
+            let divergence = parent.map(|(row, _)| divergence(&before[row].beliefs, &state.beliefs));
+            let inconsistent = compared && divergence.is_some_and(|js| js > settings.theta);
+            Verdict { divergence, inconsistent, kept: !compared }
+        }));
         if compared {
             let mut coverage = Coverage::of(&self.answers, settings.expansion);
             let needed = self.needed();
-            judge(&mut verdicts, settings.beam, |path| {
+            judge(verdicts, settings.beam, |path| {
                 if let Some(path) = path {
                     coverage.add(&self.held.numbers[self.live[path].held.clone()]);
                 }
@@ -229,12 +248,13 @@ impl<'a> Search<'a> {
             self.outcome.pruned += verdicts.iter().filter(|verdict| verdict.pruned()).count() as u32;
         }
         if self.job.explain {
-            self.note(states, &verdicts);
-            for (path, _) in self.live.iter().zip(&verdicts).filter(|(_, verdict)| verdict.pruned()) {
+            self.note(states, verdicts);
+            for (path, _) in self.live.iter().zip(verdicts.iter()).filter(|(_, verdict)| verdict.pruned()) {
                 self.outcome.pruned_items.extend_from_slice(&self.held.numbers[path.held.clone()]);
             }
         }
-        (0..self.live.len()).filter(|&path| verdicts[path].kept).collect()
+        kept.clear();
+        kept.extend((0..self.live.len()).filter(|&path| verdicts[path].kept));
     }
 
     /// Whether CORP compares the belief of paths of so many tokens with that of their parents.
@@ -261,7 +281,7 @@ impl<'a> Search<'a> {
     /// Whether all kept paths are finished at this step.
     fn all_finish(&self, kept: &[usize]) -> bool {
         let settings = self.job.settings;
-        let held: usize = kept.iter().map(|&path| self.live[path].held.len()).sum();
+        let held = self.lone + kept.iter().map(|&path| self.live[path].held.len()).sum::<usize>();
         let few = settings.finish_together.saturating_mul(settings.beam.max(self.job.k));
         self.depth == self.index.codes().shape().codebooks || (!settings.full_path && held <= few)
     }
@@ -296,7 +316,7 @@ impl<'a> Search<'a> {
             }
             return;
         }
-        scratch.marginals.fill(codes, numbers, &scratch.weights);
+        scratch.marginals.fill(codes, live.used, numbers, &scratch.weights);
         scratch.watch.turns_to(Part::Selection);
         let first = scratch.children.len();
         let children = scratch.marginals.children(codes, live.used, settings.expansion, self.trail.salt(live.node));
@@ -346,6 +366,8 @@ impl<'a> Search<'a> {
         let mut coverage = Coverage::of(&self.answers, settings.expansion);
         let mut sets = HashSet::new();
         let (mut best, mut spare) = (0, 0);
+        let lone_ends = !settings.full_path && settings.finish_at > 0 && !self.reads_beliefs();
+        let mut lone = std::mem::take(&mut scratch.lone);
         let mut next = std::mem::take(&mut scratch.live);
         let mut next_held = std::mem::take(&mut scratch.held);
         next.clear();
@@ -375,16 +397,32 @@ impl<'a> Search<'a> {
             } else {
                 spare += 1;
             }
+            let node = Some(self.trail.choose(parent.node, child.token, child.log_p));
+            if let (true, &[item]) = (lone_ends, &next_held.numbers[range.clone()]) {
+                // Its only candidate is certain, whatever the decoder would say.
+                let standing = Standing::new(self.index, item, child.score);
+                lone.push(Answer { standing, node, log_finish: 0.0 });
+                next_held.numbers.truncate(start);
+                next_held.scores.truncate(start);
+                continue;
+            }
             next.push(Live {
-                node: Some(self.trail.choose(parent.node, child.token, child.log_p)),
+                node,
                 used: parent.used | 1 << child.token.codebook,
                 score: child.score,
                 held: range,
                 extends: Some((first_row + child.parent, child.token)),
             });
         }
+        self.lone = lone.len();
+        lone.drain(..).for_each(|answer| {
+            if self.is_ranked(answer.standing.item) {
+                self.answers.add(answer);
+            }
+        });
+        scratch.lone = lone;
         scratch.live = std::mem::replace(&mut self.live, next);
-        self.held = next_held;
+        scratch.held = std::mem::replace(&mut self.held, next_held);
     }
 
     /// Appends to `out` those of a path's candidates that hold the token. For the root, whose list is the catalogue,

@@ -4,7 +4,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::domain::{CodeTable, ItemNumber};
+use crate::domain::{CodeShape, CodeTable, ItemNumber};
 
 use super::dot::Dot;
 use super::exponential::exp;
@@ -35,17 +35,24 @@ impl Scored {
 
 /// Puts the worst score in the place of every score that is no finite number. Answers how many there were.
 pub(super) fn mend(scores: &mut [f32]) -> u32 {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let mut broken = 0;
-            for score in scores {
-                let found = *score;
-                *score = sane(found, &mut broken);
-            }
-            broken
-        },
-    )
+    Arch::new().dispatch(Mend(scores))
+}
+
+// A struct and no closure, here and below: so it is sure to be inlined where the wide registers are known.
+struct Mend<'a>(&'a mut [f32]);
+
+impl WithSimd for Mend<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> u32 {
+        let mut broken = 0;
+        for score in self.0 {
+            let found = *score;
+            *score = sane(found, &mut broken);
+        }
+        broken
+    }
 }
 
 /// The score, or the worst one where it is no finite number (or out of all proportion).
@@ -57,7 +64,8 @@ fn sane(score: f32, broken: &mut u32) -> f32 {
     if sound { score } else { -LIMIT }
 }
 
-/// What a path says of items: s_t(i) = s(i) + sum over unused r of <g(d_t), Z_r,j_r(i)>.
+/// What a path says of items: s_t(i) = s(i) + sum over unused r of <g(d_t), Z_r,j_r(i)>, up to a number that is the same
+/// for all candidates of the path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refinement<'a> {
     /// g(d_t), `[width]`.
@@ -83,11 +91,13 @@ impl Refinement<'_> {
         let entries = self.codes.shape().entries;
         refined.clear();
         refined.extend_from_slice(scores);
-        if numbers.len() < entries {
+        if let Some(sums) = self.tokens.sums.filter(|_| numbers.len() < entries) {
+            Arch::new().dispatch(AddWhole { refinement: *self, sums, numbers, refined });
+        } else if numbers.len() < entries {
             Arch::new().dispatch(AddGathered { refinement: *self, numbers, refined });
         } else {
-            table.clear();
-            table.resize(self.codes.shape().tokens(), 0.0);
+            let shape = self.codes.shape();
+            table.resize(shape.codebooks * stride(shape), 0.0);
             Arch::new().dispatch(FillTable { refinement: *self, table });
             add_from_table(table, self.codes, numbers, refined);
         }
@@ -95,22 +105,32 @@ impl Refinement<'_> {
     }
 }
 
-/// Adds the numbers of a `[M, D]` table at an item's tokens to each score.
+/// Entries of a codebook that bytes can name: tables of so many need no check of an index.
+pub(super) const BYTE: usize = 256;
+
+/// From one codebook to the next in a table with a number for every token.
+pub(super) fn stride(shape: CodeShape) -> usize {
+    shape.entries.max(BYTE)
+}
+
+/// Adds the numbers of a `[M, stride]` table at an item's tokens to each score.
 fn add_from_table(table: &[f32], codes: &CodeTable, numbers: &[ItemNumber], scores: &mut [f32]) {
-    let entries = codes.shape().entries;
-    for (&number, score) in numbers.iter().zip(scores) {
-        let mut sum = 0.0;
-        // Offsets by hand: cutting the table into rows costs a division an item.
-        let mut row = 0;
-        for &entry in codes.code(number) {
-            sum += table[row + usize::from(entry)];
-            row += entries;
+    let stride = stride(codes.shape());
+    if stride == BYTE {
+        let (rows, _) = table.as_chunks::<BYTE>();
+        for (&number, score) in numbers.iter().zip(scores) {
+            let code = codes.code(number).iter();
+            *score += rows.iter().zip(code).map(|(row, &entry)| row[usize::from(entry as u8)]).sum::<f32>();
         }
-        *score += sum;
+    } else {
+        for (&number, score) in numbers.iter().zip(scores) {
+            let code = codes.code(number).iter().enumerate();
+            *score += code.map(|(r, &entry)| table[r * stride + usize::from(entry)]).sum::<f32>();
+        }
     }
 }
 
-/// <g, Z_r,j> for every token of an unused codebook; the others stay as they are.
+/// <g, Z_r,j> for every token of an unused codebook, and zero for the others.
 struct FillTable<'a> {
     refinement: Refinement<'a>,
     table: &'a mut [f32],
@@ -123,12 +143,39 @@ impl WithSimd for FillTable<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Refinement { query, tokens, codes, used } = self.refinement;
         let entries = codes.shape().entries;
-        for (r, table) in self.table.chunks_exact_mut(entries).enumerate().filter(|(r, _)| used >> r & 1 == 0) {
-            for (entry, place) in table.iter_mut().enumerate() {
+        for (r, table) in self.table.chunks_exact_mut(stride(codes.shape())).enumerate() {
+            if used >> r & 1 == 1 {
+                table.fill(0.0);
+                continue;
+            }
+            for (entry, place) in table[..entries].iter_mut().enumerate() {
                 let mut sum = Dot::<S>::zero(simd);
                 sum.add(simd, query, tokens.row(r * entries + entry));
                 *place = sum.total(simd);
             }
+        }
+    }
+}
+
+/// Adds to each score what g says of all tokens of the item. Those of used codebooks are the same for all candidates of a
+/// path, and so change no share of its probability.
+struct AddWhole<'a> {
+    refinement: Refinement<'a>,
+    sums: &'a [f32],
+    numbers: &'a [ItemNumber],
+    refined: &'a mut [f32],
+}
+
+impl WithSimd for AddWhole<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Refinement { query, tokens, .. } = self.refinement;
+        for (&number, refined) in self.numbers.iter().zip(self.refined) {
+            let mut sum = Dot::<S>::zero(simd);
+            sum.add(simd, query, &self.sums[number as usize * tokens.width..][..tokens.width]);
+            *refined += sum.total(simd);
         }
     }
 }
@@ -171,14 +218,7 @@ impl Softmax {
     pub(super) fn over(scores: &[f32], weights: &mut Vec<f32>) -> Self {
         weights.clear();
         weights.extend_from_slice(scores);
-        let (best, sum) = Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let best = greatest(weights);
-                weights.iter_mut().for_each(|weight| *weight = exp(*weight - best));
-                (best, total(weights))
-            },
-        );
+        let (best, sum) = Arch::new().dispatch(Weigh(weights));
         Self { best, log_sum: sum.ln() }
     }
 
@@ -190,6 +230,20 @@ impl Softmax {
     /// ln P of a sum of weights.
     pub(super) fn log_share_of_weight(&self, weight: f64) -> f64 {
         weight.ln() - self.log_sum
+    }
+}
+
+/// Turns scores into weights; answers the best score and the sum of the weights.
+struct Weigh<'a>(&'a mut [f32]);
+
+impl WithSimd for Weigh<'_> {
+    type Output = (f32, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, f64) {
+        let best = greatest(self.0);
+        self.0.iter_mut().for_each(|weight| *weight = exp(*weight - best));
+        (best, total(self.0))
     }
 }
 

@@ -36,6 +36,11 @@ pub(super) struct Trail {
 }
 
 impl Trail {
+    /// Forgets all, keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.nodes.clear();
+    }
+
     /// A token chosen after `parent` (none: the first). Answers its place.
     pub(super) fn choose(&mut self, parent: Option<usize>, token: Token, log_p: f64) -> usize {
         self.nodes.push(Node { parent, token, log_p, reading: Reading::default() });

@@ -109,7 +109,7 @@ impl PathModel for FakeModel {
     }
 
     fn token_vectors(&self) -> TokenVectors<'_> {
-        TokenVectors { rows: &TOKENS, width: SHAPE.tokens() }
+        TokenVectors { rows: &TOKENS, width: SHAPE.tokens(), sums: None }
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), String> {

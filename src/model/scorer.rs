@@ -170,7 +170,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
     }
 
     fn token_vectors(&self) -> TokenVectors<'_> {
-        TokenVectors { rows: &self.tokens, width: self.config.width }
+        TokenVectors { rows: &self.tokens, width: self.config.width, sums: None }
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {

@@ -34,7 +34,7 @@ impl PathModel for Panics {
     }
 
     fn token_vectors(&self) -> TokenVectors<'_> {
-        TokenVectors { rows: &[], width: 0 }
+        TokenVectors { rows: &[], width: 0, sums: None }
     }
 
     fn encode(&mut self, _: &[&History]) -> Result<(), String> {

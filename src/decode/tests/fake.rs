@@ -92,7 +92,7 @@ impl PathModel for Fake {
     }
 
     fn token_vectors(&self) -> TokenVectors<'_> {
-        TokenVectors { rows: &self.tokens, width: self.shape.tokens() }
+        TokenVectors { rows: &self.tokens, width: self.shape.tokens(), sums: None }
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), Infallible> {

@@ -1,6 +1,7 @@
 //! Facts about the search, held with a network made of tables.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod allocation;
 mod broken;
 mod corp;
 mod equalities;

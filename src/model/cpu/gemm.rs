@@ -7,7 +7,7 @@ const ROWS: usize = 8;
 
 /// A weight matrix `[inner, outer]`, cut into panels of so many columns that a row of one fills two vector registers.
 /// Panels are padded with zeros to their full width.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Packed {
     inner: usize,
     outer: usize,
@@ -39,23 +39,38 @@ impl Packed {
         packed
     }
 
-    /// Packs the transpose of `columns`, `[outer, inner]` numbers row after row, in the place of what was packed before.
-    /// `outer` is at most what it was made for; the columns past it keep what they held.
-    pub fn fill_columns(&mut self, columns: &[f32]) {
-        for (at, column) in columns.chunks_exact(self.inner).take(self.outer).enumerate() {
-            let start = self.skip + at / self.panel * self.panel * self.inner + at % self.panel;
-            let places = self.data[start..].iter_mut().step_by(self.panel);
-            places.zip(column).for_each(|(place, value)| *place = *value);
+    /// All zeros.
+    pub fn zeros(inner: usize, outer: usize) -> Self {
+        let mut packed = Self::default();
+        packed.reshape(inner, outer);
+        packed
+    }
+
+    /// Becomes a matrix of other sizes, of any numbers, in the memory that it has.
+    pub fn reshape(&mut self, inner: usize, outer: usize) {
+        self.panel = Arch::new().dispatch(PanelWidth);
+        (self.inner, self.outer) = (inner, outer);
+        let line = 64 / size_of::<f32>();
+        let needed = outer.div_ceil(self.panel) * self.panel * inner + line;
+        if self.data.len() < needed {
+            self.data.resize(needed, 0.0);
+            self.skip = self.data.as_ptr().align_offset(64).min(line);
         }
     }
 
-    /// All zeros.
-    pub fn zeros(inner: usize, outer: usize) -> Self {
-        let panel = Arch::new().dispatch(PanelWidth);
-        let line = 64 / size_of::<f32>();
-        let data = vec![0.0f32; outer.div_ceil(panel) * panel * inner + line];
-        let skip = data.as_ptr().align_offset(64).min(line);
-        Self { inner, outer, panel, skip, data }
+    /// Sets one row.
+    pub fn fill_row(&mut self, at: usize, row: &[f32]) {
+        for (panel, columns) in row.chunks(self.panel).enumerate() {
+            let start = self.skip + (panel * self.inner + at) * self.panel;
+            self.data[start..start + columns.len()].copy_from_slice(columns);
+        }
+    }
+
+    /// Sets one column.
+    pub fn fill_column(&mut self, at: usize, column: &[f32]) {
+        let start = self.skip + at / self.panel * self.panel * self.inner + at % self.panel;
+        let places = self.data[start..].iter_mut().step_by(self.panel);
+        places.zip(column).for_each(|(place, value)| *place = *value);
     }
 
     /// Numbers in a row of what it is multiplied with.
@@ -82,13 +97,6 @@ impl Packed {
     /// - out: `[rows, outer]`
     pub fn product(&self, rows: &[f32], bias: &[f32], out: &mut [f32], put: Put) {
         Arch::new().dispatch(Product { rows, weights: self, bias, out, put });
-    }
-
-    fn fill_row(&mut self, at: usize, row: &[f32]) {
-        for (panel, columns) in row.chunks(self.panel).enumerate() {
-            let start = self.skip + (panel * self.inner + at) * self.panel;
-            self.data[start..start + columns.len()].copy_from_slice(columns);
-        }
     }
 
     /// The panels, each `[inner, panel width]`.
@@ -160,7 +168,7 @@ struct Into<'a> {
 /// R rows times one panel.
 #[inline(always)]
 fn tile<S: Simd, const R: usize>(simd: S, rows: &[f32], panel: &[f32], into: &Into<'_>, out: &mut [f32]) {
-    let sums = sums::<S, R>(simd, rows, panel);
+    let sums = sums::<S, R, 2>(simd, rows, panel);
     for (row, sum) in sums.iter().enumerate() {
         let start = row * into.outer;
         let out = &mut out[start + into.columns.start..start + into.columns.end];
@@ -168,21 +176,22 @@ fn tile<S: Simd, const R: usize>(simd: S, rows: &[f32], panel: &[f32], into: &In
     }
 }
 
-/// R rows times one panel: for each row, the sums of its panel's columns in two registers.
+/// R rows times the first W registers of a panel's columns: for each row, the sums of its columns.
 #[inline(always)]
-pub fn sums<S: Simd, const R: usize>(simd: S, rows: &[f32], panel: &[f32]) -> [[S::f32s; 2]; R] {
+pub fn sums<S: Simd, const R: usize, const W: usize>(simd: S, rows: &[f32], panel: &[f32]) -> [[S::f32s; W]; R] {
     let inner = rows.len() / R;
-    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    let mut sums = [[simd.splat_f32s(0.0); W]; R];
     // Slices of one known length, so that no index is checked in the loop.
     let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * inner..][..inner]);
     let (panel, _) = S::as_simd_f32s(panel);
-    let panel = &panel[..2 * inner];
+    let (panel, _) = panel.as_chunks::<2>();
+    let panel = &panel[..inner];
     for at in 0..inner {
-        let (left, right) = (panel[2 * at], panel[2 * at + 1]);
         for row in 0..R {
             let value = simd.splat_f32s(rows[row][at]);
-            sums[row][0] = simd.mul_add_e_f32s(value, left, sums[row][0]);
-            sums[row][1] = simd.mul_add_e_f32s(value, right, sums[row][1]);
+            for half in 0..W {
+                sums[row][half] = simd.mul_add_e_f32s(value, panel[at][half], sums[row][half]);
+            }
         }
     }
     sums
@@ -191,21 +200,28 @@ pub fn sums<S: Simd, const R: usize>(simd: S, rows: &[f32], panel: &[f32]) -> [[
 #[inline(always)]
 fn put<S: Simd>(simd: S, sum: [S::f32s; 2], into: &Into<'_>, out: &mut [f32]) {
     let lanes = S::F32_LANES;
-    for (half, mut sum) in sum.into_iter().enumerate() {
-        let start = half * lanes;
-        if start >= out.len() {
-            return;
+    for (half, sum) in sum.into_iter().enumerate() {
+        let places = (half * lanes).min(out.len())..(half * lanes + lanes).min(out.len());
+        let bias = if into.bias.is_empty() { into.bias } else { &into.bias[places.clone()] };
+        let out = &mut out[places];
+        // The last panel may end within a register.
+        if let Some(whole) = S::as_mut_simd_f32s(out).0.first_mut() {
+            let bias = S::as_simd_f32s(bias).0.first().copied();
+            *whole = finished::<S>(simd, sum, bias, *whole, into.put);
+        } else if !out.is_empty() {
+            let bias = (!bias.is_empty()).then(|| simd.partial_load_f32s(bias));
+            let before = simd.partial_load_f32s(out);
+            simd.partial_store_f32s(out, finished::<S>(simd, sum, bias, before, into.put));
         }
-        let end = (start + lanes).min(out.len());
-        let out = &mut out[start..end];
-        if !into.bias.is_empty() {
-            sum = simd.add_f32s(sum, simd.partial_load_f32s(&into.bias[start..end]));
-        }
-        match into.put {
-            Put::Set => {}
-            Put::Add => sum = simd.add_f32s(sum, simd.partial_load_f32s(out)),
-            Put::Relu => sum = simd.max_f32s(sum, simd.splat_f32s(0.0)),
-        }
-        simd.partial_store_f32s(out, sum);
+    }
+}
+
+#[inline(always)]
+fn finished<S: Simd>(simd: S, sum: S::f32s, bias: Option<S::f32s>, before: S::f32s, put: Put) -> S::f32s {
+    let sum = bias.map_or(sum, |bias| simd.add_f32s(sum, bias));
+    match put {
+        Put::Set => sum,
+        Put::Add => simd.add_f32s(sum, before),
+        Put::Relu => simd.max_f32s(sum, simd.splat_f32s(0.0)),
     }
 }

@@ -38,7 +38,7 @@ pub fn score(items: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
             Arch::new().dispatch(OneByOne { items, queries, width, scores: parts });
         } else {
             let mut columns = Packed::zeros(width, rows);
-            columns.fill_columns(queries);
+            queries.chunks_exact(width).enumerate().for_each(|(at, query)| columns.fill_column(at, query));
             Arch::new().dispatch(Together { items, columns: &columns, scores: parts });
         }
     };
@@ -83,14 +83,26 @@ impl WithSimd for Together<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if self.columns.outer() <= S::F32_LANES {
+            self.put::<S, 1>(simd);
+        } else {
+            self.put::<S, 2>(simd);
+        }
+    }
+}
+
+impl Together<'_, '_> {
+    /// W: registers of each panel that hold queries.
+    #[inline(always)]
+    fn put<S: Simd, const W: usize>(self, simd: S) {
         let width = self.columns.inner();
         for (tile, items) in self.items.chunks(TILE * width).enumerate() {
             let first = tile * TILE;
             if items.len() == TILE * width {
-                put_tile::<S, TILE>(simd, items, first, self.columns, self.scores);
+                put_tile::<S, TILE, W>(simd, items, first, self.columns, self.scores);
             } else {
                 for (at, item) in items.chunks_exact(width).enumerate() {
-                    put_tile::<S, 1>(simd, item, first + at, self.columns, self.scores);
+                    put_tile::<S, 1, W>(simd, item, first + at, self.columns, self.scores);
                 }
             }
         }
@@ -99,7 +111,7 @@ impl WithSimd for Together<'_, '_> {
 
 /// R items times all queries.
 #[inline(always)]
-fn put_tile<S: Simd, const R: usize>(
+fn put_tile<S: Simd, const R: usize, const W: usize>(
     simd: S,
     items: &[f32],
     first: usize,
@@ -111,7 +123,7 @@ fn put_tile<S: Simd, const R: usize>(
     let mut rest = scores;
     for panel in columns.panels() {
         let mut values = [[0.0f32; WIDEST]; R];
-        for (values, sums) in values.iter_mut().zip(sums::<S, R>(simd, items, panel)) {
+        for (values, sums) in values.iter_mut().zip(sums::<S, R, W>(simd, items, panel)) {
             let (places, _) = S::as_mut_simd_f32s(values);
             places.iter_mut().zip(sums).for_each(|(place, sum)| *place = sum);
         }

@@ -2,9 +2,10 @@
 
 use burn::nn;
 use burn::tensor::backend::Backend;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::gemm::{Packed, Put};
+use super::memory::{EventMemory, HeadRoom};
 use crate::model::block;
 use crate::model::scorer::{ScorerError, floats};
 
@@ -26,6 +27,9 @@ pub struct Room {
     pub inner: Vec<f32>,
     /// Attention weights of one query.
     pub weights: Vec<f32>,
+    /// One history at a time, while it is encoded.
+    pub memory: EventMemory,
+    pub heads: HeadRoom,
     /// The path before one row, as places of positions.
     pub chain: Vec<usize>,
 }
@@ -52,19 +56,30 @@ impl Norm {
 
     /// `[rows, d]` to `[rows, d]`.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
-        let width = self.gamma.len();
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                    let mean = squares(x) / width as f32;
-                    let scale = 1.0 / (mean + self.epsilon).sqrt();
-                    for ((out, x), gamma) in out.iter_mut().zip(x).zip(&self.gamma) {
-                        *out = x * scale * gamma;
-                    }
-                }
-            },
-        );
+        Arch::new().dispatch(Normalise { norm: self, x, out });
+    }
+}
+
+struct Normalise<'a> {
+    norm: &'a Norm,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Normalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { norm, x, out } = self;
+        let width = norm.gamma.len();
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let mean = squares(x) / width as f32;
+            let scale = 1.0 / (mean + norm.epsilon).sqrt();
+            for ((out, x), gamma) in out.iter_mut().zip(x).zip(&norm.gamma) {
+                *out = x * scale * gamma;
+            }
+        }
     }
 }
 

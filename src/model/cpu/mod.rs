@@ -8,6 +8,7 @@ mod attention;
 mod gemm;
 mod items;
 mod layers;
+mod memory;
 mod network;
 mod scorer;
 

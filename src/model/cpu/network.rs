@@ -7,6 +7,7 @@ use burn::tensor::backend::Backend;
 use super::attention::{Heads, Memory, attend};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
+use super::memory::EventMemory;
 use crate::decode::exp;
 use crate::domain::{CodeTable, HistoryEntry};
 use crate::model::block;
@@ -23,6 +24,9 @@ pub struct CpuNetwork {
     pub items: Vec<f32>,
     /// Z, `[M * D, d]`.
     pub tokens: Vec<f32>,
+    /// Sum over r of Z_r,j_r(i), `[items, d]`, in catalogues so small that a path of one token has fewer candidates than a
+    /// codebook has entries; beyond, a product with all tokens is cheaper.
+    pub token_sums: Option<Vec<f32>>,
     kinds: Vec<f32>,
     gaps: Vec<f32>,
     positions: Vec<f32>,
@@ -66,10 +70,8 @@ struct DecoderBlock {
 pub struct PathRow {
     /// The token's row in the token table; none for `<BOS>`.
     pub token: Option<usize>,
-    /// The request, for h.
+    /// The request, whose h and history are read.
     pub request: usize,
-    /// Its events' places among all events of the batch.
-    pub events: Range<usize>,
     /// The place of the path's last position among the positions read before; none for `<BOS>`.
     pub parent: Option<usize>,
 }
@@ -81,8 +83,8 @@ pub struct Read<'a> {
     pub step: usize,
     /// h of each request, `[requests, d]`.
     pub queries: &'a [f32],
-    /// For each block the keys and values of the histories, `[events, 2 * d]`.
-    pub history: &'a [Vec<f32>],
+    /// For each request, for each block, its history.
+    pub history: &'a [Vec<EventMemory>],
     /// For each block the keys and values of the positions read before, `[positions, 2 * d]`.
     pub past: Vec<&'a [f32]>,
     /// The position before each of them.
@@ -98,6 +100,8 @@ impl CpuNetwork {
         device: &B::Device,
     ) -> Result<Self, ScorerError> {
         let tokens = network.tokens();
+        let small = config.items <= config.codes.entries * config.codes.entries;
+        let sums = small.then(|| floats(network.token_sums(flat_codes(codes, device)))).transpose()?;
         let begin = network.begin.val() + network.steps.weight.val().slice(0..1);
         Ok(Self {
             heads: Heads { width: config.width, count: config.heads },
@@ -106,6 +110,7 @@ impl CpuNetwork {
             items: floats(network.item_vectors(flat_codes(codes, device)))?,
             token_inputs: floats(network.token_input.forward(tokens.clone() * network.input_scale))?,
             tokens: floats(tokens)?,
+            token_sums: sums,
             kinds: floats(network.kinds.weight.val())?,
             gaps: floats(network.gaps.weight.val())?,
             positions: floats(network.positions.weight.val())?,
@@ -130,13 +135,13 @@ impl CpuNetwork {
     /// # Shapes
     ///
     /// - queries: h, `[histories, d]`
-    /// - memory: for each decoder block the keys and values of the states, `[events, 2 * d]`
+    /// - memory: for each history, for each decoder block, what the decoder reads of the states
     pub fn encode(
         &self,
         histories: &[&[HistoryEntry]],
         room: &mut Room,
         queries: &mut [f32],
-        memory: &mut [&mut [f32]],
+        memory: &mut [Vec<EventMemory>],
     ) {
         let width = self.heads.width;
         let events: usize = histories.iter().map(|history| history.len()).sum();
@@ -151,16 +156,26 @@ impl CpuNetwork {
             let mut first = 0;
             for history in histories {
                 let rows = first..first + history.len();
-                let memory = Backwards { wide: &wide[rows.start * 3 * width..rows.end * 3 * width], width };
-                attend(memory, self.heads, &mut room.weights, &mut read[rows.start * width..rows.end * width]);
+                let wide = &wide[rows.start * 3 * width..rows.end * 3 * width];
+                let read = &mut read[rows.start * width..rows.end * width];
+                room.memory.fill(wide, 3 * width, self.heads);
+                room.memory.read(wide, 3 * width, self.heads, true, &mut room.heads, read);
                 first = rows.end;
             }
             block.output.forward(read, x, Put::Add);
             block.feed_forward.add_to(x, normed, &mut room.inner);
         }
         self.encoder_norm.forward(x, normed);
-        for (block, memory) in self.decoder.iter().zip(memory) {
-            block.history_memory.forward(normed, memory, Put::Set);
+        for (at, block) in self.decoder.iter().enumerate() {
+            let wide = &mut wide[..2 * events * width];
+            block.history_memory.forward(normed, wide, Put::Set);
+            let mut rest = &wide[..];
+            for (history, memory) in histories.iter().zip(memory.iter_mut()) {
+                let (here, others) = rest.split_at(history.len() * 2 * width);
+                memory.resize_with(self.decoder.len(), EventMemory::default);
+                memory[at].fill(here, 2 * width, self.heads);
+                rest = others;
+            }
         }
         let mut end = 0;
         for (history, query) in histories.iter().zip(queries.chunks_exact_mut(width)) {
@@ -229,8 +244,14 @@ impl CpuNetwork {
             block.history_norm.forward(x, normed);
             let queries = &mut wide[..len];
             block.history_query.forward(normed, queries, Put::Set);
-            let history = History { rows, queries, memory: &read.history[at], width };
-            attend(history, self.heads, &mut room.weights, out);
+            let mut first = 0;
+            // As a rule the paths of a request come one after another, and read its history as one block.
+            for paths in rows.chunk_by(|one, other| one.request == other.request) {
+                let places = first * width..(first + paths.len()) * width;
+                let memory = &read.history[paths[0].request][at];
+                memory.read(&queries[places.clone()], width, self.heads, false, &mut room.heads, &mut out[places]);
+                first += paths.len();
+            }
             block.history_output.forward(out, x, Put::Add);
             block.feed_forward.add_to(x, normed, &mut room.inner);
         }
@@ -293,29 +314,6 @@ fn soften(row: &mut [f32]) {
     row.iter_mut().for_each(|value| *value *= scale);
 }
 
-/// One history: each event looks at itself and what came before it. `wide` is `[events, 3 * d]`.
-struct Backwards<'a> {
-    wide: &'a [f32],
-    width: usize,
-}
-
-impl Memory for Backwards<'_> {
-    #[inline(always)]
-    fn positions(&mut self, at: usize) -> usize {
-        at + 1
-    }
-
-    #[inline(always)]
-    fn query(&self, at: usize) -> &[f32] {
-        &self.wide[3 * at * self.width..][..self.width]
-    }
-
-    #[inline(always)]
-    fn key_value(&self, _: usize, position: usize) -> (&[f32], &[f32]) {
-        self.wide[(3 * position + 1) * self.width..][..2 * self.width].split_at(self.width)
-    }
-}
-
 /// Path positions: each looks at those before it in its path, oldest first, and at itself. Nothing is copied when a path
 /// gets several children: they name the same positions.
 struct Path<'a> {
@@ -347,31 +345,5 @@ impl Memory for Path<'_> {
             Some(before) => self.past[2 * before * self.width..][..2 * self.width].split_at(self.width),
             None => self.wide[(3 * at + 1) * self.width..][..2 * self.width].split_at(self.width),
         }
-    }
-}
-
-/// Path positions look at all events of their request. `memory` is `[events, 2 * d]`.
-struct History<'a> {
-    rows: &'a [PathRow],
-    queries: &'a [f32],
-    memory: &'a [f32],
-    width: usize,
-}
-
-impl Memory for History<'_> {
-    #[inline(always)]
-    fn positions(&mut self, at: usize) -> usize {
-        self.rows[at].events.len()
-    }
-
-    #[inline(always)]
-    fn query(&self, at: usize) -> &[f32] {
-        &self.queries[at * self.width..][..self.width]
-    }
-
-    #[inline(always)]
-    fn key_value(&self, at: usize, position: usize) -> (&[f32], &[f32]) {
-        let event = self.rows[at].events.start + position;
-        self.memory[2 * event * self.width..][..2 * self.width].split_at(self.width)
     }
 }

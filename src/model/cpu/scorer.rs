@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::items;
 use super::layers::Room;
+use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read};
 use crate::decode::{Advance, PathModel, PathState, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
@@ -29,12 +30,11 @@ pub struct CpuScorer {
 /// A batch on its way. Buffers stay as large as the largest batch needed.
 #[derive(Debug, Default)]
 struct Batch {
-    /// Each request's events, by their places among all events.
-    events: Vec<Range<usize>>,
+    requests: usize,
     /// h, `[requests, d]`.
     queries: Vec<f32>,
-    /// For each block the keys and values of all events, `[events, 2 * d]`.
-    history: Vec<Vec<f32>>,
+    /// For each request, for each block, its history; there may be more, of larger batches before.
+    history: Vec<Vec<EventMemory>>,
     /// For each block the keys and values of all positions of all paths, `[positions, 2 * d]`.
     past: Vec<Vec<f32>>,
     /// The position before each position; none for `<BOS>`.
@@ -58,8 +58,7 @@ impl CpuScorer {
     ) -> Result<Self, ScorerError> {
         check_codes(&config, codes)?;
         let network = CpuNetwork::of(network, &config, codes, device)?;
-        let memory = || vec![Vec::new(); network.blocks()];
-        let batch = Batch { history: memory(), past: memory(), ..Batch::default() };
+        let batch = Batch { past: vec![Vec::new(); network.blocks()], ..Batch::default() };
         Ok(Self { network, config, batch, rooms: Vec::new() })
     }
 
@@ -83,7 +82,8 @@ impl PathModel for CpuScorer {
     }
 
     fn token_vectors(&self) -> TokenVectors<'_> {
-        TokenVectors { rows: &self.network.tokens, width: self.config.width }
+        let sums = self.network.token_sums.as_deref();
+        TokenVectors { rows: &self.network.tokens, width: self.config.width, sums }
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
@@ -94,24 +94,19 @@ impl PathModel for CpuScorer {
         let events: usize = recent.iter().map(|history| history.len()).sum();
         let (width, threads) = (self.config.width, self.threads(events).min(recent.len().max(1)));
         let Self { network, batch, rooms, .. } = self;
-        batch.begin(&recent, width);
+        batch.begin(recent.len(), width);
 
         let share = recent.len().div_ceil(threads).max(1);
-        let mut history: Vec<&mut [f32]> = batch.history.iter_mut().map(|block| &mut block[..]).collect();
-        let mut queries = &mut batch.queries[..];
-        let mut work = Vec::with_capacity(threads);
-        for (histories, room) in recent.chunks(share).zip(rooms) {
-            let events: usize = histories.iter().map(|history| history.len()).sum();
-            let memory: Vec<_> = history.iter_mut().map(|block| take(block, events * 2 * width)).collect();
-            work.push((histories, room, take(&mut queries, histories.len() * width), memory));
-        }
-        for_each(work, |(histories, room, queries, mut memory)| network.encode(histories, room, queries, &mut memory));
+        let queries = batch.queries.chunks_mut(share * width);
+        let memory = batch.history[..recent.len()].chunks_mut(share);
+        let work = recent.chunks(share).zip(rooms).zip(queries).zip(memory).collect();
+        for_each(work, |(((histories, room), queries), memory)| network.encode(histories, room, queries, memory));
         Ok(())
     }
 
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), ScorerError> {
         let width = self.config.width;
-        if requests.end > self.batch.events.len() || scores.len() != requests.len() * self.config.items {
+        if requests.end > self.batch.requests || scores.len() != requests.len() * self.config.items {
             return Err(ScorerError::Sequence("items are scored for requests that are not"));
         }
         let queries = &self.batch.queries[requests.start * width..requests.end * width];
@@ -155,16 +150,11 @@ impl PathModel for CpuScorer {
 }
 
 impl Batch {
-    /// Forgets the batch before and makes room for these histories.
-    fn begin(&mut self, histories: &[&[HistoryEntry]], width: usize) {
-        self.events.clear();
-        let mut first = 0;
-        for history in histories {
-            self.events.push(first..first + history.len());
-            first += history.len();
-        }
-        self.queries.resize(histories.len() * width, 0.0);
-        self.history.iter_mut().for_each(|block| block.resize(first * 2 * width, 0.0));
+    /// Forgets the batch before and makes room for another.
+    fn begin(&mut self, requests: usize, width: usize) {
+        self.requests = requests;
+        self.queries.resize(requests * width, 0.0);
+        self.history.resize_with(requests.max(self.history.len()), Vec::new);
         self.past.iter_mut().for_each(Vec::clear);
         self.parents.clear();
         (self.last, self.steps) = (0..0, None);
@@ -173,8 +163,9 @@ impl Batch {
     /// The rows of an advance, checked against what came before.
     fn rows(&self, rows: &[Advance], codes: CodeShape) -> Result<Vec<PathRow>, ScorerError> {
         let row = |row: &Advance| {
-            let events = self.events.get(row.request).cloned();
-            let events = events.ok_or(ScorerError::Sequence("advance names a request that is not"))?;
+            if row.request >= self.requests {
+                return Err(ScorerError::Sequence("advance names a request that is not"));
+            }
             let (token, parent) = match (self.steps, row.extends) {
                 (None, None) => (None, None),
                 (None, Some(_)) => return Err(ScorerError::Sequence("the first advance of a batch begins paths")),
@@ -188,7 +179,7 @@ impl Batch {
             if token.is_some_and(|token| token >= codes.tokens()) || self.steps >= Some(codes.codebooks) {
                 return Err(ScorerError::Sequence("advance names a token that is not, or one too many"));
             }
-            Ok(PathRow { token, request: row.request, events, parent })
+            Ok(PathRow { token, request: row.request, parent })
         };
         rows.iter().map(row).collect()
     }

@@ -1,0 +1,101 @@
+//! Keys and values of one history, laid out so that all queries read them by two products a head.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::attention::Heads;
+use super::gemm::{Packed, Put};
+use super::layers::sized;
+use crate::decode::exp;
+
+/// Keys and values of a history's events.
+#[derive(Debug, Clone, Default)]
+pub struct EventMemory {
+    events: usize,
+    /// For each head the transpose of its keys, `[d / heads, events]`.
+    keys: Vec<Packed>,
+    /// For each head its values, `[events, d / heads]`.
+    values: Vec<Packed>,
+}
+
+/// Memory for the products of a head; one to a thread.
+#[derive(Debug, Default)]
+pub struct HeadRoom {
+    queries: Vec<f32>,
+    weights: Vec<f32>,
+    read: Vec<f32>,
+}
+
+impl EventMemory {
+    /// Takes in the keys and values of some events: the last 2 * d numbers of each row of `rows`, `[events, stride]`.
+    pub fn fill(&mut self, rows: &[f32], stride: usize, heads: Heads) {
+        let per = heads.width / heads.count;
+        self.events = rows.len() / stride;
+        self.keys.resize_with(heads.count, Packed::default);
+        self.values.resize_with(heads.count, Packed::default);
+        self.keys.iter_mut().for_each(|keys| keys.reshape(per, self.events));
+        self.values.iter_mut().for_each(|values| values.reshape(self.events, per));
+        for (event, row) in rows.chunks_exact(stride).enumerate() {
+            let (keys, values) = row[stride - 2 * heads.width..].split_at(heads.width);
+            for (head, part) in keys.chunks_exact(per).enumerate() {
+                self.keys[head].fill_column(event, part);
+            }
+            for (head, part) in values.chunks_exact(per).enumerate() {
+                self.values[head].fill_row(event, part);
+            }
+        }
+    }
+
+    /// What the queries read, `[queries, d]`: for each head, the values weighed by softmax(<query, key> / sqrt(d / heads)).
+    /// The queries are the first d numbers of each row of `rows`, `[queries, stride]`. `backwards`: query n belongs to
+    /// event n and sees no later one.
+    pub fn read(
+        &self,
+        rows: &[f32],
+        stride: usize,
+        heads: Heads,
+        backwards: bool,
+        room: &mut HeadRoom,
+        out: &mut [f32],
+    ) {
+        let (count, per) = (rows.len() / stride, heads.width / heads.count);
+        let queries = sized(&mut room.queries, count * per);
+        let weights = sized(&mut room.weights, count * self.events);
+        let read = sized(&mut room.read, count * per);
+        let scale = 1.0 / (per as f32).sqrt();
+        for (head, (keys, values)) in self.keys.iter().zip(&self.values).enumerate() {
+            let part = head * per..(head + 1) * per;
+            for (query, row) in queries.chunks_exact_mut(per).zip(rows.chunks_exact(stride)) {
+                query.iter_mut().zip(&row[part.clone()]).for_each(|(query, value)| *query = value * scale);
+            }
+            keys.product(queries, &[], weights, Put::Set);
+            Arch::new().dispatch(Soften { weights, events: self.events, backwards });
+            values.product(weights, &[], read, Put::Set);
+            for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {
+                out[part.clone()].copy_from_slice(read);
+            }
+        }
+    }
+}
+
+/// Softmax of each row in its place.
+struct Soften<'a> {
+    weights: &'a mut [f32],
+    events: usize,
+    backwards: bool,
+}
+
+impl WithSimd for Soften<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (at, row) in self.weights.chunks_exact_mut(self.events).enumerate() {
+            let (seen, hidden) = row.split_at_mut(if self.backwards { at + 1 } else { self.events });
+            hidden.fill(0.0);
+            let best = seen.iter().copied().fold(f32::MIN, f32::max);
+            seen.iter_mut().for_each(|weight| *weight = exp(*weight - best));
+            let scale = 1.0 / seen.iter().sum::<f32>();
+            seen.iter_mut().for_each(|weight| *weight *= scale);
+        }
+    }
+}
