@@ -226,6 +226,7 @@ fn open(args: &SimulateArgs, out: &Path) -> anyhow::Result<Shop> {
     let data = Dataset::new((0..users).map(|user| format!("u{user}")).collect(), items, sequences)?;
     data.write(&out.join("data"))?;
     let fitting = FitArgs {
+        post_train: false,
         data: out.join("data"),
         out: out.join("bundle"),
         preset: Preset::Quick,
