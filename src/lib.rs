@@ -9,7 +9,7 @@
 //! | [`events`] | the log of what users did, durable before it is acknowledged, and of what experiments showed them |
 //! | [`history`] | the recent events of each user |
 //! | [`catalog`] | items, eligibility, filters, and the token index |
-//! | [`decode`] | CRSS beam search, CORP, early finish, the exact scorer; no tensors |
+//! | [`decode`] | the engines: CRSS beam search with CORP and early finish, the exact scorer, the draft; no tensors |
 //! | [`batch`] | admission, queue, batches by deadline |
 //! | [`experiment`] | who gets which arm, what came of it, when to stop |
 //! | [`tokenizer`] | item features and quantisers (MPQ, RQ-VAE, OPQ): feature vector to code |

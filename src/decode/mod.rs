@@ -1,9 +1,13 @@
-//! From a user's scores to items: CRSS beam search, CORP pruning, early finish, and the exact scorer.
+//! From a user's scores to items: CRSS beam search, CORP pruning, early finish, the exact scorer, and the draft.
 //!
 //! Pure: no tensors, no clock, no async. The network stands behind [`PathModel`].
 //!
 //! [`decode`] takes a batch of requests through the search in fixed steps: one `encode`, then one `advance` a step for
 //! all of them. Each request has its own search, so that its answer never depends on its batch-mates.
+//!
+//! A draft is the same search with other paths: in the place of the beam it follows every path that leads to one of the
+//! scorer's best items, so that each of them gets the score of its own confidence path. Items share the paths' beginnings,
+//! so that each is read once. CORP prunes nothing there.
 //!
 //! Scores that are not finite numbers (a broken network) are read as worse than any finite score, and counted in
 //! [`Outcome::non_finite`]: a search ends with eligible items whatever the network says.

@@ -62,3 +62,78 @@ impl<M: PathModel> Ranker for Search<'_, M> {
         self.settings.engine == Engine::Exact
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::{Distribution, Tensor};
+
+    use super::*;
+    use crate::catalog::CatalogItem;
+    use crate::domain::{CodeShape, CodeTable, EventKind, History, HistoryEntry, Item};
+    use crate::model::{CpuScorer, NetworkConfig, NetworkScorer};
+
+    fn config() -> NetworkConfig {
+        NetworkConfig {
+            items: 203,
+            categories: 5,
+            codes: CodeShape { codebooks: 4, entries: 8 },
+            reads_codes: true,
+            own_residuals: true,
+            feature_width: 0,
+            width: 16,
+            heads: 2,
+            encoder_layers: 2,
+            decoder_layers: 2,
+            feed_forward: 32,
+            max_history: 20,
+            dropout: 0.0,
+        }
+    }
+
+    fn index(codes: &CodeTable) -> Index {
+        let item = |n: usize| CatalogItem {
+            item: Item {
+                id: n.to_string(),
+                title: None,
+                brand: None,
+                categories: vec!["all".into()],
+                price: None,
+                eligible: true,
+            },
+            category: 0,
+            prior: -(n as f32),
+        };
+        let items = (0..codes.items()).map(item).collect();
+        Index::build(items, codes.clone(), vec!["all".into()], "1".into()).unwrap()
+    }
+
+    #[test]
+    fn the_cpus_own_form_answers_as_burn_does_with_every_engine() {
+        let (config, device) = (config(), Default::default());
+        let entry = |at: u32| (at.wrapping_mul(2_654_435_761) >> 20) as u16 % 8;
+        let codes = CodeTable::new(config.codes, (0..203 * 4).map(entry).collect()).unwrap();
+        let index = index(&codes);
+        let mut network = config.init::<Flex>(&device);
+        let drawn = |x: Tensor<Flex, 2>| x.random_like(Distribution::Normal(0.0, 0.3));
+        network.residuals = network.residuals.map(drawn);
+        network.refinement_head.weight = network.refinement_head.weight.map(drawn);
+        let mut ours = CpuScorer::new(&network, config.clone(), &codes, &device).unwrap();
+        let mut theirs = NetworkScorer::new(network, config, &codes, device).unwrap();
+
+        let event = |item: u32| HistoryEntry { item, kind: EventKind::View, time: i64::from(item) * 1000 };
+        let histories: Vec<History> = (0..6).map(|user| [user, 3 * user + 1, 11].map(event).into()).collect();
+        let questions: Vec<Question<'_>> =
+            histories.iter().map(|history| Question { history, k: 10, exclude: &[11] }).collect();
+        for engine in [Engine::Beam, Engine::Exact, Engine::Draft] {
+            let settings = DecodeSettings { engine, beam: 6, finish_at: 2, ..DecodeSettings::default() };
+            let one = Search::new(&mut ours, &index, settings.clone()).answer(&questions).unwrap();
+            let other = Search::new(&mut theirs, &index, settings).answer(&questions).unwrap();
+            for (one, other) in one.iter().flatten().zip(other.iter().flatten()) {
+                assert_eq!(one.item, other.item, "{engine:?}");
+                assert!((one.score - other.score).abs() < 1e-4, "{one:?} and {other:?}");
+            }
+            assert_eq!(one.iter().map(Vec::len).sum::<usize>(), 60);
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! The network on burn: what reads a history, scores items, and writes a token path.
 //!
+//! burn's network is the definition, trains, and serves on GPUs ([`NetworkScorer`]); on CPUs the same weights serve in a form of
+//! our own ([`CpuScorer`]), which a test holds equal.
+//!
 //! One encoder position per history event; a scorer, the dot product of its state with an item's vector, normalised
 //! over the catalogue; a decoder that reads the path so far and refines the scores of the items it still allows; a category
 //! head on every decoder state.

@@ -4,9 +4,7 @@ use burn::backend::Flex;
 use burn::tensor::Distribution;
 
 use super::*;
-use crate::catalog::{CatalogItem, Index};
-use crate::decode::{DecodeJob, DecodeSettings, Engine, Outcome, decode};
-use crate::domain::{EventKind, Filter, Item, Token};
+use crate::domain::{EventKind, Token};
 use crate::model::CpuScorer;
 
 /// A network small enough to test with: 30 items, 4 codebooks of 8 entries.
@@ -157,54 +155,6 @@ fn a_large_batch_scores_items_as_a_small_one() {
         let mut alone = vec![0.0; config.items];
         scorer.score_items(request..request + 1, &mut alone).unwrap();
         close(row, &alone);
-    }
-}
-
-/// The answers of every engine to some users, over all items.
-fn answers(scorer: &mut impl PathModel<Error = ScorerError>, config: &NetworkConfig) -> Vec<Outcome> {
-    let item = |n: usize| CatalogItem {
-        item: Item {
-            id: n.to_string(),
-            title: None,
-            brand: None,
-            categories: vec!["all".into()],
-            price: None,
-            eligible: true,
-        },
-        category: 0,
-        prior: -(n as f32),
-    };
-    let items = (0..config.items).map(item).collect();
-    let index = Index::build(items, codes(config), vec!["all".into()], "1".into()).unwrap();
-    let root = index.root(&Filter::default(), &[]);
-    let settings = |engine| DecodeSettings { engine, beam: 6, finish_at: 2, ..DecodeSettings::default() };
-    let settings = [settings(Engine::Beam), settings(Engine::Exact), settings(Engine::Draft)];
-    let histories: Vec<History> = (0..6).map(|user| history(&[user, 3 * user + 1, 11])).collect();
-    let job = |(at, history)| DecodeJob {
-        history,
-        k: 10,
-        root: &root,
-        settings: &settings[at % 3],
-        explain: true,
-        bias: None,
-    };
-    let jobs: Vec<DecodeJob<'_>> = histories.iter().enumerate().map(job).collect();
-    decode(scorer, &index, &jobs, &|_| true).unwrap().into_iter().flatten().collect()
-}
-
-#[test]
-fn the_cpus_own_form_answers_as_burn_does() {
-    for config in [tiny(), odd()] {
-        let network = network(&config);
-        let ours = answers(&mut on_cpu(&network, &config), &config);
-        let theirs = answers(&mut on_burn(&network, &config), &config);
-        assert_eq!((ours.len(), theirs.len()), (6, 6));
-        for (ours, theirs) in ours.iter().zip(&theirs) {
-            for (one, other) in ours.items.iter().zip(&theirs.items) {
-                assert_eq!(one.item, other.item);
-                assert!((one.score - other.score).abs() < 1e-4, "{one:?} and {other:?}");
-            }
-        }
     }
 }
 
