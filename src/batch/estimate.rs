@@ -1,4 +1,4 @@
-//! How long a batch takes, learnt from those that ran.
+//! How long a batch takes, learnt from those that ran, and how far that holds for the jobs that wait.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const TOWARDS_ORIGIN: f64 = 0.05;
 /// says little of the next batch.
 const WILDEST: f64 = 4.0;
 
-/// Seconds of a batch as `base + slope * jobs`, by least squares, and how far off that is.
+/// Seconds of a batch as `base + slope * jobs`, by least squares, and what came of predictions made with it.
 #[derive(Debug, Default)]
 pub(super) struct ServiceEstimate {
     weight: f64,
@@ -21,8 +21,10 @@ pub(super) struct ServiceEstimate {
     jobs_squared: f64,
     seconds: f64,
     jobs_seconds: f64,
-    /// The moving mean of how far off an expectation was, as a share of it.
-    off: f64,
+    /// Seconds that were predicted of jobs when they came.
+    predicted: f64,
+    /// Seconds that they took.
+    took: f64,
 }
 
 impl ServiceEstimate {
@@ -30,10 +32,7 @@ impl ServiceEstimate {
     pub(super) fn record(&mut self, took: Duration, jobs: usize) {
         let (mut seconds, jobs) = (took.as_secs_f64(), jobs as f64);
         if let Some((base, slope)) = self.line() {
-            let expected = base + slope * jobs;
-            seconds = seconds.min(WILDEST * expected);
-            let off = (seconds / expected.max(f64::MIN_POSITIVE) - 1.0).abs().min(1.0);
-            self.off = KEEP * self.off + (1.0 - KEEP) * off;
+            seconds = seconds.min(WILDEST * (base + slope * jobs));
         }
         self.weight = KEEP * self.weight + 1.0;
         self.jobs = KEEP * self.jobs + jobs;
@@ -56,9 +55,21 @@ impl ServiceEstimate {
         ((room / slope.max(1e-12)) as usize).clamp(1, most)
     }
 
-    /// What an expectation is to be multiplied with, so that few batches take longer.
-    pub(super) fn caution(&self) -> f64 {
-        1.0 + 2.0 * self.off
+    /// Learns from jobs that something was predicted of, and what they took instead: what lies between batches, as on a
+    /// machine that is busy with other work, is seen by no batch.
+    pub(super) fn held(&mut self, jobs: impl Iterator<Item = (Duration, Duration)>) {
+        let sums = jobs.fold((0.0, 0.0), |(predicted, took), (one, other)| {
+            (predicted + one.as_secs_f64(), took + other.as_secs_f64().min(WILDEST * one.as_secs_f64()))
+        });
+        if sums.0 > 0.0 {
+            self.predicted = KEEP * self.predicted + sums.0;
+            self.took = KEEP * self.took + sums.1;
+        }
+    }
+
+    /// What a prediction is to be multiplied with, as it turned out before.
+    pub(super) fn stretch(&self) -> f64 {
+        if self.predicted > 0.0 { (self.took / self.predicted).max(1.0) } else { 1.0 }
     }
 
     /// Base and slope; neither is below 0.
@@ -102,7 +113,6 @@ mod tests {
         }
         assert!((20..=25).contains(&estimate.fitting(ms(50.0), 64)), "{}", estimate.fitting(ms(50.0), 64));
         assert_eq!((estimate.fitting(ms(0.0), 64), estimate.fitting(ms(1e6), 64)), (1, 64));
-        assert!(estimate.caution() < 1.1, "{}", estimate.caution());
     }
 
     #[test]
@@ -112,6 +122,17 @@ mod tests {
             estimate.record(ms(took), 10);
         }
         assert!(close(estimate.batch(10).unwrap(), ms(10.0)) && close(estimate.batch(40).unwrap(), ms(40.0)));
+    }
+
+    #[test]
+    fn predictions_that_were_too_low_are_stretched_and_those_too_high_are_not_shrunk() {
+        let mut estimate = ServiceEstimate::default();
+        assert_eq!(estimate.stretch(), 1.0);
+        (0..100).for_each(|_| estimate.held([(ms(10.0), ms(14.0)), (ms(30.0), ms(46.0))].into_iter()));
+        assert!((1.49..1.51).contains(&estimate.stretch()), "{}", estimate.stretch());
+        estimate.held(std::iter::empty());
+        (0..200).for_each(|_| estimate.held([(ms(10.0), ms(5.0))].into_iter()));
+        assert_eq!(estimate.stretch(), 1.0);
     }
 
     #[test]

@@ -17,6 +17,10 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 /// What it is told when the queue is full and no batch has run yet.
 const UNKNOWN_RETRY: Duration = Duration::from_millis(100);
 
+/// How much of its time a job may be predicted to need and still enter. A job let in to the brim leaves no room for a
+/// batch that stalls, and jobs that are nearly late when they are taken make small batches, which are dear.
+const ROOM: f64 = 0.6;
+
 pub(super) type Reply<A> = Result<Answered<A>, Failure>;
 
 /// A job that waits.
@@ -24,6 +28,8 @@ pub(super) struct Waiting<J, A> {
     pub(super) id: u64,
     pub(super) job: J,
     pub(super) enqueued: Instant,
+    /// How long it would take, as predicted when it came.
+    pub(super) predicted: Option<Duration>,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Reply<A>>,
 }
@@ -33,6 +39,13 @@ pub(super) struct Waiting<J, A> {
 pub(super) struct Running {
     pub(super) since: Instant,
     pub(super) jobs: usize,
+}
+
+impl<J, A> Waiting<J, A> {
+    /// What was predicted of it, and what it has taken until now.
+    pub(super) fn held(&self, now: Instant) -> Option<(Duration, Duration)> {
+        Some((self.predicted?, now.saturating_duration_since(self.enqueued)))
+    }
 }
 
 pub(super) struct State<J, A> {
@@ -82,11 +95,11 @@ impl<J, A> Queue<J, A> {
         if let Some(why) = &state.closed {
             return Err(why.clone());
         }
-        self.admit(&state, now, deadline)?;
+        let predicted = self.admit(&state, now, deadline)?;
         let (reply, answered) = oneshot::channel();
         let id = state.next_id;
         state.next_id += 1;
-        state.waiting.push_back(Waiting { id, job, enqueued: now, deadline, reply });
+        state.waiting.push_back(Waiting { id, job, enqueued: now, predicted, deadline, reply });
         self.depth.inc();
         drop(state);
         self.arrived.notify_one();
@@ -94,8 +107,8 @@ impl<J, A> Queue<J, A> {
     }
 
     /// Refuses what finds the queue full, and what would be done too late. What finds nobody waiting always enters: only
-    /// batches that run keep the estimate honest.
-    fn admit(&self, state: &State<J, A>, now: Instant, deadline: Instant) -> Result<(), Failure> {
+    /// batches that run keep the estimate honest. Answers how long it will take, where that can be predicted.
+    fn admit(&self, state: &State<J, A>, now: Instant, deadline: Instant) -> Result<Option<Duration>, Failure> {
         let overloaded =
             |reason, after: Duration| Err(Failure::Overloaded { reason, retry_after: after.max(SHORTEST_RETRY) });
         let full = state.estimate.batch(self.config.max_batch);
@@ -103,13 +116,12 @@ impl<J, A> Queue<J, A> {
             return overloaded(Overload::QueueFull, full.unwrap_or(UNKNOWN_RETRY));
         }
         let left = deadline.saturating_duration_since(now);
-        match self.predicted(state, now, left) {
-            Some(predicted) if predicted > left => overloaded(Overload::PredictedLate, predicted - left),
-            _ => Ok(()),
-        }
+        let predicted = self.predicted(state, now, left);
+        let needed = predicted.map_or(Duration::ZERO, |predicted| Self::needed(state, predicted));
+        if needed > left { overloaded(Overload::PredictedLate, needed - left) } else { Ok(predicted) }
     }
 
-    /// How long until a job would be done that came now and may take `left`; none while nobody waits, and before the
+    /// How long until a job would be done that came now, `left` being what it has; none while nobody waits, and before the
     /// first batch has ended.
     fn predicted(&self, state: &State<J, A>, now: Instant, left: Duration) -> Option<Duration> {
         let ahead = state.waiting.len();
@@ -118,16 +130,21 @@ impl<J, A> Queue<J, A> {
         let (batches, rest) = ((ahead + 1) / size, (ahead + 1) % size);
         let last = if rest > 0 { state.estimate.batch(rest)? } else { Duration::ZERO };
         let work = whole.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)).saturating_add(last);
-        let predicted = (self.rest_of_running(state, now) + work).as_secs_f64() * state.estimate.caution();
-        Some(Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX))
+        Some(self.rest_of_running(state, now).saturating_add(work))
     }
 
-    /// How much of its time a job that came now would need, as a share; 0 while nobody waits. Above 1 it is refused.
+    /// How much time a job must have of which that is predicted.
+    fn needed(state: &State<J, A>, predicted: Duration) -> Duration {
+        let needed = predicted.as_secs_f64() * state.estimate.stretch() / ROOM;
+        Duration::try_from_secs_f64(needed).unwrap_or(Duration::MAX)
+    }
+
+    /// How much of its time a job that came now must have, as a share; 0 while nobody waits. Above 1 it is refused.
     pub(super) fn pressure(&self, deadline: Instant) -> f64 {
         let (state, now) = (self.lock(), Instant::now());
         let left = deadline.saturating_duration_since(now);
         let predicted = self.predicted(&state, now, left).unwrap_or_default();
-        predicted.as_secs_f64() / left.as_secs_f64().max(f64::MIN_POSITIVE)
+        Self::needed(&state, predicted).as_secs_f64() / left.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
     /// The jobs of a batch, of those that may take `allowed` from when they came. A third of that: while one batch runs
@@ -191,6 +208,7 @@ impl<J, A> Queue<J, A> {
             let hopeless = state.estimate.batch(1).is_some_and(|alone| alone > left) && !state.waiting.is_empty();
             if left.is_zero() || hopeless {
                 self.depth.dec();
+                state.estimate.held(front.held(now).into_iter());
                 // A caller that is gone as well needs no answer.
                 drop(front.reply.send(Err(Failure::Late(Lateness::Dequeue))));
                 continue;

@@ -65,7 +65,7 @@ impl<J, A> Submitter<J, A> {
         Err(late)
     }
 
-    /// How much of its time a job that came now would need, as a share; 0 while nobody waits. Above 1 it is refused.
+    /// How much of its time a job that came now must have, as a share; 0 while nobody waits. Above 1 it is refused.
     pub fn pressure(&self, deadline: Instant) -> f64 {
         self.queue.pressure(deadline)
     }

@@ -79,7 +79,9 @@ impl<J, A> Batch<J, A> {
     pub fn answer(mut self, answers: impl IntoIterator<Item = Result<A, Failure>>) {
         let size = self.jobs.len();
         let mut state = self.queue.lock();
-        state.estimate.record(self.taken.elapsed(), size);
+        let now = Instant::now();
+        state.estimate.record(now.saturating_duration_since(self.taken), size);
+        state.estimate.held(self.jobs.iter().filter_map(|job| job.held(now)));
         drop(state);
         for (waiting, answer) in self.jobs.drain(..).zip(answers) {
             let queue_wait = self.taken.saturating_duration_since(waiting.enqueued);

@@ -91,7 +91,7 @@ impl EngineHandle {
         self.inner.submitter.refuse_late(deadline)
     }
 
-    /// How much of its time a request that came now would need, as a share; 0 while none waits. Above 1 it is refused.
+    /// How much of its time a request that came now must have, as a share; 0 while none waits. Above 1 it is refused.
     pub fn pressure(&self, deadline: Instant) -> f64 {
         self.inner.submitter.pressure(deadline)
     }

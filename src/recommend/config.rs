@@ -15,7 +15,7 @@ pub struct RecommendConfig {
     pub max_history: usize,
     /// The longest that a request may take, in milliseconds, whatever its own deadline says; 1 to 600,000.
     pub max_deadline_ms: u64,
-    /// The beam of requests that would need more than half of their time, unless they chose one; 0: theirs, 1 to 1000.
+    /// The beam of requests from half of what would have them refused, unless they chose one; 0: theirs, 1 to 1000.
     pub narrow_beam: usize,
     /// Answers that are given again.
     pub cache: CacheConfig,

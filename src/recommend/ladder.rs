@@ -15,7 +15,7 @@ use super::name;
 use super::stopwatch::Stopwatch;
 use super::variant::{Loaded, Variant};
 
-/// From this share of its time on that a request would need, the beam is narrower.
+/// From this share of the pressure on that would have a request refused, the beam is narrower.
 const NARROW_FROM: f64 = 0.5;
 
 /// The steps down, and what they need.

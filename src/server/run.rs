@@ -218,6 +218,9 @@ impl<R: Recommends> Server<R> {
             // For gRPC-web; what is neither is answered 400.
             .accept_http1(true)
             .max_concurrent_streams(streams)
+            // Calls that their callers gave up before we saw them: under overload many at once, and by default twenty of them
+            // end the connection, with all calls on it.
+            .http2_max_pending_accept_reset_streams(usize::try_from(streams).ok())
             .initial_connection_window_size(window)
             .http2_keepalive_interval(Some(Duration::from_millis(self.config.keepalive_interval_ms)))
             .http2_keepalive_timeout(Some(Duration::from_millis(self.config.keepalive_timeout_ms)))

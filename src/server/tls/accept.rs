@@ -18,7 +18,7 @@ use super::identity::Identity;
 use super::metrics::Handshake;
 
 /// Connections of one port that have not said anything yet; further ones wait in the system's queue.
-const SILENT: usize = 1024;
+const SILENT: usize = 10_000;
 
 /// How long to wait after the system had no room for a connection: it has when others end.
 const BREATH: Duration = Duration::from_millis(100);

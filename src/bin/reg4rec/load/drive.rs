@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use reg4rec::wire::client::RecommendationServiceClient;
 use reg4rec::wire::v1;
@@ -23,6 +24,9 @@ use super::traffic::Traffic;
 
 /// Most requests on their way at once; more are not sent, and counted.
 const OUTSTANDING: usize = 50_000;
+
+/// Longest that a caller of a closed loop waits before it asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What tonic's client says of a call that it gave up at its deadline, before the server answered.
 const GIVEN_UP: &str = "Timeout expired";
@@ -116,7 +120,9 @@ async fn closed(run: &Arc<Run>, clients: &[Client], callers: usize) {
         asking.spawn(async move {
             let mut nth = caller;
             while Instant::now() < run.ends {
-                run.ask(client.clone(), nth, Instant::now()).await;
+                let after = run.ask(client.clone(), nth, Instant::now()).await;
+                // Who is told when to try again waits, as a client should: else refusals would be all that it gets.
+                tokio::time::sleep(after.min(LONGEST_WAIT)).await;
                 nth += callers;
             }
         });
@@ -125,19 +131,22 @@ async fn closed(run: &Arc<Run>, clients: &[Client], callers: usize) {
 }
 
 impl Run {
-    async fn ask(&self, mut client: Client, nth: usize, due: Instant) {
+    /// Answers when the server said to try again; at once where it did not say.
+    async fn ask(&self, mut client: Client, nth: usize, due: Instant) -> Duration {
         let left = (due + self.deadline).saturating_duration_since(Instant::now());
         if left.is_zero() {
             // This program is too slow for what it was asked to send.
-            return self.note(due, Outcome::Unsent);
+            self.note(due, Outcome::Unsent);
+            return Duration::ZERO;
         }
         let mut request = tonic::Request::new(self.traffic.request(nth));
         request.set_timeout(left);
-        let outcome = match client.recommend(request).await {
-            Ok(answer) => answered(due, answer.get_ref()),
-            Err(status) => refused(due, &status),
+        let (outcome, after) = match client.recommend(request).await {
+            Ok(answer) => (answered(due, answer.get_ref()), None),
+            Err(status) => (refused(due, &status), status.get_details_retry_info()),
         };
         self.note(due, outcome);
+        after.and_then(|told| told.retry_delay).unwrap_or_default()
     }
 
     /// Counts what was due once it counts.

@@ -45,7 +45,7 @@ pub struct Load {
     /// How requests of an open loop are spaced
     #[arg(long, value_enum, default_value = "poisson")]
     arrivals: Arrivals,
-    /// Closed loop: so many callers, each of which asks again when it is answered
+    /// Closed loop: so many callers, each of which asks again when it is answered, or when a refusal says to
     #[arg(long, value_name = "CALLERS", default_value_t = 16)]
     concurrency: usize,
     /// How long it counts, in seconds
