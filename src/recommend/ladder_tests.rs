@@ -101,14 +101,16 @@ async fn where_the_engine_has_no_time_an_answer_from_before_stands_in() {
 async fn under_pressure_the_beam_is_narrower_but_for_who_chose_it() {
     let (mut model, open) = FakeModel::gated();
     model.encode = Duration::from_millis(50);
-    let house = house_with(model, RecommendConfig { narrow_beam: 4, ..RecommendConfig::default() }).await;
+    let house =
+        house_with(model, RecommendConfig { narrow_beam: 4, max_deadline_ms: 60_000, ..RecommendConfig::default() })
+            .await;
     open.send(()).unwrap();
     assert!(!answer(&house, viewed(&[5, 6])).await.degraded);
     let ask = |request: RecommendRequest, within: Duration| {
         let (recommender, deadline) = (house.recommender.clone(), Instant::now() + within);
         tokio::spawn(async move { recommender.recommend(request, Some(deadline)).await })
     };
-    let long = Duration::from_secs(5);
+    let long = Duration::from_secs(60);
     let mut others = vec![ask(viewed(&[7]), long)];
     until_begun(&house.batches, 2).await;
     others.extend((0..20).map(|user| ask(viewed(&[8, user + 20]), long)));
@@ -118,7 +120,7 @@ async fn under_pressure_the_beam_is_narrower_but_for_who_chose_it() {
     }
     // Of what a request may take now, the work before it takes three quarters.
     let pressure = engine.pressure(Instant::now() + long);
-    assert!((0.1..0.5).contains(&pressure), "{pressure}");
+    assert!((0.001..0.5).contains(&pressure), "{pressure}");
     let within = long.mul_f64(pressure / 0.75);
     let chosen = DecodeOverrides { beam: Some(20), ..DecodeOverrides::default() };
     let narrow = ask(viewed(&[9]), within);

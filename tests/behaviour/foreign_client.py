@@ -20,7 +20,7 @@ def main(address):
     assert {SERVICE, "grpc.health.v1.Health"} <= services, services
     pool = descriptor_pool.DescriptorPool(database)
     methods = pool.FindServiceByName(SERVICE).methods_by_name
-    assert set(methods) == {"Recommend", "RecommendBatch"}, set(methods)
+    assert set(methods) == {"Recommend", "RecommendBatch", "RecommendStream"}, set(methods)
 
     def ask(name, request, timeout=10):
         method = methods[name]
@@ -50,6 +50,12 @@ def main(address):
     batch = ask("RecommendBatch", Batch(requests=[Request(user_id="a", k=3), Request()]))
     assert [result.WhichOneof("outcome") for result in batch.results] == ["response", "status"], batch
     assert [wrong.field for wrong in batch.results[1].status.violations] == ["user_id", "history"], batch
+
+    Result = message_factory.GetMessageClass(methods["RecommendStream"].output_type)
+    stream = channel.stream_stream(f"/{SERVICE}/RecommendStream", Request.SerializeToString, Result.FromString)
+    results = list(stream(iter([Request(user_id="a"), Request(), Request(user_id="b", k=2)]), timeout=10))
+    assert [result.WhichOneof("outcome") for result in results] == ["response", "status", "response"], results
+    assert len(results[2].response.items) == 2, results[2]
 
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     assert refused("Recommend", Request()) == (invalid, "2 invalid fields: user_id, history")
