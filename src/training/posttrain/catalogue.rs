@@ -39,7 +39,7 @@ impl<'a, B: Backend> Catalogue<'a, B> {
 
     /// <q, v_i> of every item, `[rows, d]` to `[rows, items]`.
     pub fn scores(&self, queries: Tensor<B, 2>) -> Result<Vec<f32>, PostTrainError> {
-        Ok(read(queries.matmul(self.vectors.clone().transpose()))?)
+        read(queries.matmul(self.vectors.clone().transpose()))
     }
 
     /// P(i | h) at `<BOS>`: softmax over all items of `scores` and what the refinements add, `[rows, items]`.
@@ -58,7 +58,7 @@ impl<'a, B: Backend> Catalogue<'a, B> {
     pub fn means(&self, weights: &[f32], table: &Tensor<B, 2>) -> Result<Vec<f32>, PostTrainError> {
         let items = self.index.len();
         let data = TensorData::new(weights.to_vec(), [weights.len() / items, items]);
-        Ok(read(Tensor::<B, 2>::from_data(data, &table.device()).matmul(table.clone()))?)
+        read(Tensor::<B, 2>::from_data(data, &table.device()).matmul(table.clone()))
     }
 
     /// P(i | h, path) over the items `held`, of s and of the refinement g(d_t), `[d]`.
