@@ -74,7 +74,8 @@ impl<'a, I: Backend> Step<'a, I> {
                 self.ladq.sample(&network, &traces(&listener.stop(), &found), at);
             }
             self.ladq.watch(loss);
-            let gradients = GradientsParams::from_grads(found, &network);
+            // A gradient belongs to the tensor that was computed with; from there it finds the weight by its id.
+            let gradients = GradientsParams::from_grads(found, &reduced);
             network = optimizer.step(rate, network, gradients);
         }
         self.report.update_seconds += started.elapsed().as_secs_f64();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::backend::{Autodiff, Flex};
+use burn::optim::AdamWConfig;
 use burn::tensor::{Distribution, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +18,8 @@ use crate::decode::DecodeSettings;
 use crate::domain::{CodeShape, CodeTable, EventKind, HistoryEntry, Item, ItemNumber, Token};
 use crate::evaluation::Trial;
 use crate::model::{Network, NetworkConfig, load_weights, save_weights};
-use crate::training::pretrain::TrainingSet;
+use crate::training::precision::{LadqConfig, finite, layers};
+use crate::training::pretrain::{Checkpoint, TrainingSet};
 
 const ITEMS: usize = 24;
 
@@ -290,8 +292,7 @@ fn only_what_reads_paths_moves_unless_the_encoder_learns_too() {
         let trained = run(directory.path(), &config, &weights, false);
         let kl = trained.reports[1].kl;
         // The best weights may be the first ones; the checkpoint has the last.
-        let (_, best, _) =
-            crate::training::pretrain::Checkpoint::<super::RoundReport>::find(directory.path()).unwrap().unwrap();
+        let (_, best, _) = Checkpoint::<super::RoundReport>::find(directory.path()).unwrap().unwrap();
         (kl, best)
     };
     let (kl, best) = moved(false);
@@ -302,6 +303,32 @@ fn only_what_reads_paths_moves_unless_the_encoder_learns_too() {
     assert_eq!(before.tokens().into_data(), after.tokens().into_data());
     assert_eq!(before.residuals().into_data(), after.residuals().into_data());
     assert!(moved(true).0 > 0.0);
+}
+
+#[test]
+fn layers_in_fewer_bits_learn_too() {
+    let weights = save_weights(&network()).unwrap();
+    // The kept weights after so many updates; all layers compute in fewer bits from the second on.
+    let after = |steps: usize| {
+        let directory = tempfile::tempdir().unwrap();
+        let ladq = LadqConfig { reduced: 1.0, fp8: 0.5, ..LadqConfig::default() };
+        let config = PostTrainConfig { ladq, rounds: 1, steps, updates: 1, ..small() };
+        let trained = run(directory.path(), &config, &weights, false);
+        let report = trained.reports[1].ladq.as_ref().unwrap().report.clone();
+        let device = Default::default();
+        let sizes = NetworkConfig { dropout: 0.0, ..sizes() };
+        let optimizer = AdamWConfig::new().init::<Autodiff<Flex>, Network<Autodiff<Flex>>>();
+        let start = load_weights::<Autodiff<Flex>>(&sizes, weights.clone(), &device).unwrap();
+        let found = directory.path().join("checkpoint");
+        let (network, _) = Checkpoint::<super::RoundReport>::load(&found, start, optimizer, &device).unwrap();
+        (layers(&network), report)
+    };
+    let ((first, _), (last, report)) = (after(1), after(3));
+    assert_eq!((report.reduced_layer_steps, report.layer_steps), (2 * first.len() as u64, 2 * first.len() as u64));
+    let reads_paths = |name: &str| name.starts_with("decoder") || name == "refinement_head";
+    for (one, three) in first.iter().zip(&last).filter(|(one, _)| reads_paths(&one.0)) {
+        assert_ne!(one.2, three.2, "{} learnt nothing once it was reduced", one.0);
+    }
 }
 
 #[test]
@@ -338,10 +365,8 @@ fn a_run_that_leaves_the_numbers_stops_and_keeps_the_checkpoint_before() {
     let error = tried(directory.path(), &config, &weights, false, &mut |_| ()).unwrap_err();
     assert!(matches!(error, PostTrainError::Diverged { .. }), "{error}");
     assert!(error.to_string().contains("expected a finite number"), "{error}");
-    if let Some((_, best, _)) =
-        crate::training::pretrain::Checkpoint::<super::RoundReport>::find(directory.path()).unwrap()
-    {
+    if let Some((_, best, _)) = Checkpoint::<super::RoundReport>::find(directory.path()).unwrap() {
         let best = load_weights::<Flex>(&sizes(), best, &Default::default()).unwrap();
-        assert!(crate::training::precision::finite(&best));
+        assert!(finite(&best));
     }
 }
