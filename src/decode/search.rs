@@ -319,7 +319,9 @@ impl<'a> Search<'a> {
         scratch.marginals.fill(codes, live.used, numbers, &scratch.weights);
         scratch.watch.turns_to(Part::Selection);
         let first = scratch.children.len();
-        let children = scratch.marginals.children(codes, live.used, settings.expansion, self.trail.salt(live.node));
+        // Walked back to only where an order is drawn by it.
+        let salt = if settings.expansion == Expansion::Random { self.trail.salt(live.node) } else { 0 };
+        let children = scratch.marginals.children(codes, live.used, settings.expansion, salt);
         scratch.children.extend(children.map(|(token, weight)| {
             // The sums of weights are rounded, so that a certain token's share may come out above one.
             let log_p = softmax.log_share_of_weight(weight).min(0.0);

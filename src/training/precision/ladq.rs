@@ -77,7 +77,7 @@ pub struct LadqReport {
     pub emulated: bool,
     /// Steps of layers in reduced precision, and of layers at all.
     pub reduced_layer_steps: u64,
-    /// Steps times layers.
+    /// Steps times layers that learn.
     pub layer_steps: u64,
     /// Divergences that were met by sampling again.
     pub divergences: u32,
@@ -144,27 +144,30 @@ impl Ladq {
         rounded(network.clone(), &self.formats)
     }
 
-    /// Takes in the traces of step `step`, and gives formats anew. `network` holds the kept weights.
+    /// Takes in the traces of step `step`, and gives formats anew to the layers that learn. `network` holds the kept weights.
     pub fn sample<B: Backend>(&mut self, network: &Network<B>, traces: &HashMap<ParamId, Traces>, step: usize) {
         let state = &mut self.state;
         let after_divergence = state.sample_now && !state.known.is_empty();
         state.sample_now = false;
-        let all = layers(network);
-        let mut facts = Vec::with_capacity(all.len());
+        let mut all = layers(network);
         for (name, id, weights) in &all {
-            if let Some(traces) = traces.get(id) {
-                let fresh = (traces.inputs * traces.outputs / weights.len().max(1) as f64) as f32;
-                if fresh.is_finite() {
-                    let known = state.known.entry(name.clone()).or_insert(fresh);
-                    *known += FRESH * (fresh - *known);
-                }
+            let Some(traces) = traces.get(id) else { continue };
+            let fresh = (traces.inputs * traces.outputs / weights.len().max(1) as f64) as f32;
+            if fresh.is_finite() {
+                let known = state.known.entry(name.clone()).or_insert(fresh);
+                *known += FRESH * (fresh - *known);
             }
-            facts.push(LayerFacts {
-                name: name.clone(),
-                sensitivity: state.known.get(name).map_or(f64::NAN, |&known| f64::from(known)),
-                errors: [Format::Bf16, Format::Fp8].map(|format| format.squared_error(weights)),
-            });
         }
+        // A layer that no step was seen to compute with and learn, such as a frozen encoder's, has no say in shares.
+        all.retain(|(name, ..)| state.known.contains_key(name));
+        let facts: Vec<LayerFacts> = all
+            .iter()
+            .map(|(name, _, weights)| LayerFacts {
+                name: name.clone(),
+                sensitivity: f64::from(state.known[name]),
+                errors: [Format::Bf16, Format::Fp8].map(|format| format.squared_error(weights)),
+            })
+            .collect();
         let now: Vec<Format> = all.iter().map(|(_, id, _)| self.formats.get(id).copied().unwrap_or_default()).collect();
         let formats = assign(&facts, &now, self.config.reduced, self.config.fp8, self.config.hysteresis);
         self.formats = all.iter().zip(&formats).map(|((_, id, _), &format)| (*id, format)).collect();
