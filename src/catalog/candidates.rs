@@ -68,6 +68,17 @@ impl Candidates {
         }
     }
 
+    /// Leaves the values of the set's items as they are, and puts `other` in the place of all others. `values` has one for
+    /// every item of the index.
+    pub fn keep_of(&self, values: &mut [f32], other: f32) {
+        for (values, &word) in values.chunks_mut(BITS).zip(self.words.iter()) {
+            if word != u64::MAX {
+                let out = values.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
+                out.for_each(|(_, value)| *value = other);
+            }
+        }
+    }
+
     /// Adds numbers; those past the last word are ignored.
     pub(super) fn insert_all(&mut self, numbers: impl IntoIterator<Item = ItemNumber>) {
         let words = Arc::make_mut(&mut self.words);
@@ -129,6 +140,16 @@ mod tests {
         let mut list = vec![7];
         set.list_into(&mut list);
         assert_eq!(list[1..], set.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn values_of_items_outside_of_the_set_are_replaced() {
+        let set = Candidates::of(200, (0..200).filter(|n| *n < 64 || n % 5 == 0));
+        let mut values: Vec<f32> = (0..200).map(|n| n as f32).collect();
+        set.keep_of(&mut values, -1.0);
+        for (number, value) in (0..200).zip(values) {
+            assert_eq!(value, if set.contains(number) { number as f32 } else { -1.0 });
+        }
     }
 
     #[test]

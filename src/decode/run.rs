@@ -9,6 +9,7 @@ use crate::domain::History;
 
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
+use super::near::sharpen;
 use super::scoring::{Advance, PathModel, PathState, TokenVectors};
 use super::scratch::Scratch;
 use super::search::{Memory, Search};
@@ -166,7 +167,13 @@ impl Decoder {
             let places = part * most..part * most + requests.len();
             self.watch.turns_to(Part::Scorer);
             self.scores.resize(requests.len() * items, 0.0);
-            model.score_items(places, &mut self.scores).map_err(DecodeError::Model)?;
+            let nearly = model.score_items_nearly(places.clone(), &mut self.scores).map_err(DecodeError::Model)?;
+            if nearly {
+                let scratch = first(&mut self.scratches, self.watch);
+                for ((request, place), scores) in requests.iter().zip(places).zip(self.scores.chunks_exact_mut(items)) {
+                    sharpen(model, index, &jobs[request.at], place, scores, scratch)?;
+                }
+            }
             let mut work: Vec<_> = Vec::with_capacity(requests.len());
             for (request, scores) in requests.iter_mut().zip(self.scores.chunks_exact_mut(items)) {
                 let first = row;
@@ -204,6 +211,14 @@ impl Decoder {
             search.step(&states[rows.clone()], rows.start, before, tokens, scratch);
         });
     }
+}
+
+/// The room of the first thread.
+fn first(scratches: &mut Vec<Scratch>, watch: Watch) -> &mut Scratch {
+    if scratches.is_empty() {
+        scratches.push(Scratch::new(watch));
+    }
+    &mut scratches[0]
 }
 
 /// Requests share nothing, so that a batch is worked off by as many threads as there are; a lone request stays on this

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::domain::{CodeShape, History, Token};
+use crate::domain::{CodeShape, History, ItemNumber, Token};
 
 /// One path to be read by the decoder: what it extends, and by which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,15 @@ impl<'a> TokenVectors<'a> {
     }
 }
 
+/// How far scores may be off: |score - s(i)| is at most `factor * items[i]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Margins<'a> {
+    /// The request's part.
+    pub factor: f32,
+    /// The items' parts, `[items]`; empty where no score is off.
+    pub items: &'a [f32],
+}
+
 /// A network that scores items and reads paths, a batch at a time.
 ///
 /// State lives between calls: `encode` begins a new batch and forgets the one before; each `advance` extends paths of
@@ -63,6 +72,27 @@ pub trait PathModel {
 
     /// s(i) of every item for some requests of the last `encode`, into `scores`, `[requests, items]`.
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), Self::Error>;
+
+    /// As [`Self::score_items`], but where that saves work only nearly; see [`Self::margins`]. Answers whether it was only
+    /// nearly; always false where a network does not say otherwise.
+    fn score_items_nearly(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<bool, Self::Error> {
+        self.score_items(requests, scores).map(|()| false)
+    }
+
+    /// How far the scores of a request may be off that were scored only nearly.
+    fn margins(&self, _request: usize) -> Margins<'_> {
+        Margins { factor: 0.0, items: &[] }
+    }
+
+    /// s(i) of some items of a request that was scored only nearly, each into its place in `scores`, `[items]`.
+    fn score_these(
+        &mut self,
+        _request: usize,
+        _numbers: &[ItemNumber],
+        _scores: &mut [f32],
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// Reads one token more of each path; one state a row, in the same order, with beliefs where they are asked for.
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Self::Error>;

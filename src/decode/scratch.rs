@@ -8,6 +8,7 @@ use super::answers::Answer;
 use super::corp::Verdict;
 use super::exact::best;
 use super::expand::Marginals;
+use super::greatest::Greatest;
 use super::job::DecodeJob;
 use super::search::{Child, Live};
 use super::sums::{Scored, Softmax, mend};
@@ -29,6 +30,9 @@ pub(super) struct Scratch {
     /// CORP's, of the live paths, and the places of those that go on.
     pub(super) verdicts: Vec<Verdict>,
     pub(super) kept: Vec<usize>,
+    pub(super) greatest: Greatest,
+    /// Scores that are surely reached, `[items]`.
+    pub(super) floors: Vec<f32>,
     /// Scores of answers.
     pub(super) scores: Vec<f32>,
     /// Paths and candidates of a step that is over, for their memory.
@@ -66,15 +70,22 @@ impl Scratch {
     /// Leaves the `most` candidates that the scorer likes best. Answers whether there were more.
     pub(super) fn shorten(&mut self, most: usize) -> bool {
         let Scored { numbers, scores } = &mut self.root;
-        if numbers.len() <= most {
+        let Some(least) = self.greatest.kth(scores, most).filter(|_| most < scores.len()) else {
             return false;
+        };
+        // Of those that are exactly as good as the last one, the lowest numbers.
+        let mut ties = most - scores.iter().filter(|score| **score > least).count();
+        let mut kept = 0;
+        for at in 0..scores.len() {
+            let score = scores[at];
+            if score > least || (score == least && ties > 0) {
+                ties -= usize::from(score == least);
+                (numbers[kept], scores[kept]) = (numbers[at], score);
+                kept += 1;
+            }
         }
-        let mut order: Vec<usize> = (0..numbers.len()).collect();
-        order.select_nth_unstable_by(most - 1, |&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-        order.truncate(most);
-        order.sort_unstable();
-        *scores = order.iter().map(|&at| scores[at]).collect();
-        *numbers = order.iter().map(|&at| numbers[at]).collect();
+        numbers.truncate(kept);
+        scores.truncate(kept);
         true
     }
 

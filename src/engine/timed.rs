@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::decode::{Advance, PathModel, PathState, TokenVectors};
-use crate::domain::{CodeShape, History};
+use crate::decode::{Advance, Margins, PathModel, PathState, TokenVectors};
+use crate::domain::{CodeShape, History, ItemNumber};
 
 /// A network that remembers how long its encoder took.
 pub(super) struct Timed<'a, M> {
@@ -42,6 +42,18 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
 
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), Self::Error> {
         self.model.score_items(requests, scores)
+    }
+
+    fn score_items_nearly(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<bool, Self::Error> {
+        self.model.score_items_nearly(requests, scores)
+    }
+
+    fn margins(&self, request: usize) -> Margins<'_> {
+        self.model.margins(request)
+    }
+
+    fn score_these(&mut self, request: usize, numbers: &[ItemNumber], scores: &mut [f32]) -> Result<(), Self::Error> {
+        self.model.score_these(request, numbers, scores)
     }
 
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Self::Error> {

@@ -35,7 +35,7 @@ pub struct Network<B: Backend> {
     pub(crate) refinement_head: Linear<B>,
     pub(super) category_head: Linear<B>,
     codebooks: usize,
-    reads_codes: bool,
+    pub(crate) reads_codes: bool,
     pub(super) input_scale: f32,
 }
 

@@ -144,6 +144,49 @@ fn the_cpus_own_form_gives_what_burn_gives() {
 }
 
 #[test]
+fn items_that_are_tokens_alone_score_as_on_burn() {
+    let fresh = odd();
+    for config in [&fresh, &NetworkConfig { codes: CodeShape { codebooks: 8, entries: 5 }, ..odd() }] {
+        // Residuals start at zero.
+        let mut network = config.init::<Flex>(&Default::default());
+        network.refinement_head.weight =
+            network.refinement_head.weight.map(|x| x.random_like(Distribution::Normal(0.0, 0.3)));
+        let (ours, our_scores) = walk(&mut on_cpu(&network, config), config.items);
+        let (theirs, their_scores) = walk(&mut on_burn(&network, config), config.items);
+        assert!(our_scores.iter().any(|score| score.abs() > 0.01));
+        close(&our_scores, &their_scores);
+        ours.iter().zip(&theirs).for_each(|(ours, theirs)| states_close(ours, theirs));
+    }
+}
+
+#[test]
+fn near_scores_lie_within_their_margins_and_sharpen_to_the_true_ones() {
+    let config = NetworkConfig { items: 70_000, ..tiny() };
+    let mut scorer = on_cpu(&network(&config), &config);
+    let histories = [history(&[3, 69_999]), history(&[50, 7, 1])];
+    scorer.encode(&histories.iter().collect::<Vec<_>>()).unwrap();
+    let (mut near, mut whole) = (vec![0.0; 2 * config.items], vec![0.0; 2 * config.items]);
+    assert!(scorer.score_items_nearly(0..2, &mut near).unwrap());
+    scorer.score_items(0..2, &mut whole).unwrap();
+    assert!(near != whole);
+    for request in 0..2 {
+        let (near, whole) =
+            (&mut near[request * config.items..][..config.items], &whole[request * config.items..][..config.items]);
+        let margins = scorer.margins(request);
+        for ((near, whole), margin) in near.iter().zip(whole).zip(margins.items) {
+            assert!((near - whole).abs() <= margins.factor * margin, "{near} for {whole}");
+        }
+        scorer.score_these(request, &[5, 69_999], near).unwrap();
+        assert_eq!((near[5], near[69_999]), (whole[5], whole[69_999]));
+    }
+    // Small catalogues are scored as they are.
+    let config = tiny();
+    let mut scorer = on_cpu(&network(&config), &config);
+    scorer.encode(&[&history(&[1])]).unwrap();
+    assert!(!scorer.score_items_nearly(0..1, &mut vec![0.0; config.items]).unwrap());
+}
+
+#[test]
 fn a_large_batch_scores_items_as_a_small_one() {
     let config = odd();
     let mut scorer = on_cpu(&network(&config), &config);

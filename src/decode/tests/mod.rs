@@ -7,5 +7,6 @@ mod corp;
 mod equalities;
 mod fake;
 mod naive;
+mod near;
 mod promises;
 mod steering;

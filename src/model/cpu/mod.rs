@@ -5,11 +5,13 @@
 //! positions of paths form a tree that nothing is copied in, and all memory is kept from batch to batch.
 
 mod attention;
+mod coarse;
 mod gemm;
 mod items;
 mod layers;
 mod memory;
 mod network;
 mod scorer;
+mod vectors;
 
 pub use scorer::CpuScorer;

@@ -8,10 +8,11 @@ use super::attention::{Heads, Memory, attend};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
+use super::vectors::{Items, add_tokens};
 use crate::decode::exp;
 use crate::domain::{CodeTable, HistoryEntry};
 use crate::model::block;
-use crate::model::scorer::{ScorerError, flat_codes, floats};
+use crate::model::scorer::{ScorerError, floats};
 use crate::model::{Network, NetworkConfig};
 
 /// The weights of a [`Network`], packed for products of few rows. Gives what the network gives, but for rounding.
@@ -20,8 +21,8 @@ pub struct CpuNetwork {
     heads: Heads,
     max_history: usize,
     input_scale: f32,
-    /// v_i, `[items, d]`.
-    pub items: Vec<f32>,
+    /// v_i.
+    pub items: Items,
     /// Z, `[M * D, d]`.
     pub tokens: Vec<f32>,
     /// Sum over r of Z_r,j_r(i), `[items, d]`, in catalogues so small that a path of one token has fewer candidates than a
@@ -97,19 +98,24 @@ impl CpuNetwork {
         network: &Network<B>,
         config: &NetworkConfig,
         codes: &CodeTable,
-        device: &B::Device,
     ) -> Result<Self, ScorerError> {
         let tokens = network.tokens();
+        let token_inputs = floats(network.token_input.forward(tokens.clone() * network.input_scale))?;
+        let tokens = floats(tokens)?;
         let small = config.items <= config.codes.entries * config.codes.entries;
-        let sums = small.then(|| floats(network.token_sums(flat_codes(codes, device)))).transpose()?;
+        let sums = small.then(|| {
+            let mut sums = vec![0.0; config.items * config.width];
+            add_tokens(codes, &tokens, config.width, &mut sums);
+            sums
+        });
         let begin = network.begin.val() + network.steps.weight.val().slice(0..1);
         Ok(Self {
             heads: Heads { width: config.width, count: config.heads },
             max_history: config.max_history,
             input_scale: network.input_scale,
-            items: floats(network.item_vectors(flat_codes(codes, device)))?,
-            token_inputs: floats(network.token_input.forward(tokens.clone() * network.input_scale))?,
-            tokens: floats(tokens)?,
+            items: Items::of(network, config, codes, &tokens)?,
+            token_inputs,
+            tokens,
             token_sums: sums,
             kinds: floats(network.kinds.weight.val())?,
             gaps: floats(network.gaps.weight.val())?,
@@ -192,12 +198,13 @@ impl CpuNetwork {
             at * width..(at + 1) * width
         };
         let mut rows = x.chunks_exact_mut(width);
+        let mut sum = Vec::new();
         for history in histories {
             let mut before = history.first().map_or(0, |event| event.time);
             for ((column, event), x) in history.iter().enumerate().zip(&mut rows) {
                 let gap = NetworkConfig::time_gap(event.time.saturating_sub(before));
                 before = event.time;
-                let item = &self.items[row(&self.items, event.item as usize)];
+                let item = self.items.vector(event.item, &self.tokens, width, &mut sum);
                 let kind = &self.kinds[row(&self.kinds, event.kind as usize)];
                 let gap = &self.gaps[row(&self.gaps, gap)];
                 // The last event of each has the last place, whatever the history's length.

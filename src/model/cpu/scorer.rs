@@ -5,12 +5,11 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 
-use super::items;
 use super::layers::Room;
 use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read};
-use crate::decode::{Advance, PathModel, PathState, TokenVectors};
-use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
+use crate::decode::{Advance, Margins, PathModel, PathState, TokenVectors};
+use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber};
 use crate::model::scorer::{ScorerError, check_codes, check_histories};
 use crate::model::{Network, NetworkConfig};
 
@@ -54,10 +53,10 @@ impl CpuScorer {
         network: &Network<B>,
         config: NetworkConfig,
         codes: &CodeTable,
-        device: &B::Device,
+        _device: &B::Device,
     ) -> Result<Self, ScorerError> {
         check_codes(&config, codes)?;
-        let network = CpuNetwork::of(network, &config, codes, device)?;
+        let network = CpuNetwork::of(network, &config, codes)?;
         let batch = Batch { past: vec![Vec::new(); network.blocks()], ..Batch::default() };
         Ok(Self { network, config, batch, rooms: Vec::new() })
     }
@@ -105,12 +104,27 @@ impl PathModel for CpuScorer {
     }
 
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), ScorerError> {
-        let width = self.config.width;
-        if requests.end > self.batch.requests || scores.len() != requests.len() * self.config.items {
-            return Err(ScorerError::Sequence("items are scored for requests that are not"));
-        }
-        let queries = &self.batch.queries[requests.start * width..requests.end * width];
-        items::score(&self.network.items, queries, width, scores);
+        let queries = self.batch.queries_of(requests, scores.len(), &self.config)?;
+        self.network.items.score(&self.network.tokens, queries, self.config.width, scores);
+        Ok(())
+    }
+
+    fn score_items_nearly(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<bool, ScorerError> {
+        let queries = self.batch.queries_of(requests, scores.len(), &self.config)?;
+        let CpuNetwork { items, tokens, .. } = &mut self.network;
+        Ok(items.score_nearly(tokens, queries, self.config.width, scores))
+    }
+
+    fn margins(&self, request: usize) -> Margins<'_> {
+        let query = &self.batch.queries[request * self.config.width..][..self.config.width];
+        let length = query.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+        // Rounded up.
+        Margins { factor: (length * 1.000_1) as f32, items: self.network.items.margins() }
+    }
+
+    fn score_these(&mut self, request: usize, numbers: &[ItemNumber], scores: &mut [f32]) -> Result<(), ScorerError> {
+        let queries = self.batch.queries_of(request..request + 1, scores.len(), &self.config)?;
+        self.network.items.score_these(queries, numbers, scores);
         Ok(())
     }
 
@@ -158,6 +172,14 @@ impl Batch {
         self.past.iter_mut().for_each(Vec::clear);
         self.parents.clear();
         (self.last, self.steps) = (0..0, None);
+    }
+
+    /// h of some requests, `[requests, d]`, which `scores` numbers are asked for.
+    fn queries_of(&self, requests: Range<usize>, scores: usize, config: &NetworkConfig) -> Result<&[f32], ScorerError> {
+        if requests.end > self.requests || scores != requests.len() * config.items {
+            return Err(ScorerError::Sequence("items are scored for requests that are not"));
+        }
+        Ok(&self.queries[requests.start * config.width..requests.end * config.width])
     }
 
     /// The rows of an advance, checked against what came before.

@@ -1,0 +1,164 @@
+//! Item vectors in a byte a number: a quarter of the memory to read, and a bound on what that loses.
+//!
+//! In large catalogues every request is bound by reading every item's vector. The sweep over bytes says which items can
+//! be among the best at all, and only those are scored by their true vectors: the way of product quantisation in search,
+//! with a bound in the place of luck.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Numbers of a row that one step of the sweep takes in.
+const BLOCK: usize = 32;
+
+/// The largest byte of an item.
+const MOST_BYTE: f32 = 127.0;
+
+/// The largest whole number of a query: sums of [`Coarse::WIDEST`] products with bytes fit 32 bits.
+const MOST_ENTRY: f32 = 16_383.0;
+
+/// For each item bytes b and a scale c, so that its vector is nearly c b.
+#[derive(Debug)]
+pub struct Coarse {
+    width: usize,
+    /// `[items, d]`
+    rows: Vec<i8>,
+    /// `[items]`
+    scales: Vec<f32>,
+    /// `[items]`, see [`Self::margins`].
+    margins: Vec<f32>,
+    /// The query in whole numbers, `[d]`.
+    query: Vec<i16>,
+}
+
+impl Coarse {
+    /// The widest vectors that a sweep can sum.
+    pub const WIDEST: usize = 1024;
+
+    /// Rounds `[items, width]` vectors; none when they are wider than [`Self::WIDEST`] or not all finite.
+    pub fn of(vectors: &[f32], width: usize) -> Option<Self> {
+        if width > Self::WIDEST || !vectors.iter().all(|number| number.is_finite()) {
+            return None;
+        }
+        let items = vectors.len() / width;
+        let (mut rows, mut scales) = (Vec::with_capacity(vectors.len()), Vec::with_capacity(items));
+        let mut margins = Vec::with_capacity(items);
+        // For a query of length one: what half a step in each of its numbers turns, and the roundings of two sums.
+        let by_query = (width as f64).sqrt() / f64::from(2.0 * MOST_ENTRY) + 1e-5;
+        for vector in vectors.chunks_exact(width) {
+            let scale = largest(vector) / MOST_BYTE;
+            let (mut missed, mut length) = (0.0f64, 0.0f64);
+            for &number in vector {
+                let byte = whole(number, scale).clamp(-MOST_BYTE, MOST_BYTE) as i8;
+                let kept = f64::from(byte) * f64::from(scale);
+                missed += (f64::from(number) - kept).powi(2);
+                length += kept.powi(2);
+                rows.push(byte);
+            }
+            scales.push(scale);
+            margins.push((1.0001 * (missed.sqrt() + length.sqrt() * by_query)) as f32);
+        }
+        Some(Self { width, rows, scales, margins, query: Vec::new() })
+    }
+
+    /// <query, v_i> of every item, nearly: within the length of the query times the item's margin.
+    pub fn sweep(&mut self, query: &[f32], scores: &mut [f32]) {
+        let scale = largest(query) / MOST_ENTRY;
+        self.query.clear();
+        self.query.extend(query.iter().map(|&number| whole(number, scale) as i16));
+        let Self { width, rows, scales, query, .. } = self;
+        Arch::new().dispatch(Sweep { width: *width, rows, scales, query, scale, scores });
+    }
+
+    /// How far the score of each item may be off for a query of length one, `[items]`.
+    pub fn margins(&self) -> &[f32] {
+        &self.margins
+    }
+}
+
+fn largest(numbers: &[f32]) -> f32 {
+    numbers.iter().fold(0.0, |most, number| most.max(number.abs()))
+}
+
+/// The number in steps of `scale`; zero when there are no steps.
+fn whole(number: f32, scale: f32) -> f32 {
+    if scale > 0.0 { (number / scale).round() } else { 0.0 }
+}
+
+struct Sweep<'a> {
+    width: usize,
+    rows: &'a [i8],
+    scales: &'a [f32],
+    query: &'a [i16],
+    scale: f32,
+    scores: &'a mut [f32],
+}
+
+impl WithSimd for Sweep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (query, query_rest) = self.query.as_chunks::<BLOCK>();
+        for ((row, scale), score) in self.rows.chunks_exact(self.width).zip(self.scales).zip(self.scores) {
+            let (row, rest) = row.as_chunks::<BLOCK>();
+            let mut sum = 0i32;
+            for (row, query) in row.iter().zip(query) {
+                sum += row.iter().zip(query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
+            }
+            sum += rest.iter().zip(query_rest).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
+            *score = sum as f32 * (scale * self.scale);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn no_score_is_further_off_than_its_margin_says() {
+        let mut random = StdRng::seed_from_u64(3);
+        for width in [1, 31, 64, 128, 200] {
+            let items = 500;
+            // Items of very different lengths, some of a single large number, one of zeros.
+            let mut vectors: Vec<f32> = (0..items * width).map(|_| random.random_range(-1.0..1.0)).collect();
+            for (at, vector) in vectors.chunks_exact_mut(width).enumerate() {
+                let factor = if at == 7 { 0.0 } else { 10f32.powi(at as i32 % 5 - 2) };
+                vector.iter_mut().for_each(|number| *number *= factor);
+                vector[0] *= if at % 9 == 0 { 50.0 } else { 1.0 };
+            }
+            let mut coarse = Coarse::of(&vectors, width).unwrap();
+            for size in [0.0, 1e-3, 40.0] {
+                let query: Vec<f32> = (0..width).map(|_| size * random.random_range(-1.0..1.0)).collect();
+                let mut scores = vec![0.0; items];
+                coarse.sweep(&query, &mut scores);
+                let length = query.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+                for (at, vector) in vectors.chunks_exact(width).enumerate() {
+                    let true_score: f64 = vector.iter().zip(&query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                    let off = (true_score - f64::from(scores[at])).abs();
+                    let margin = length * f64::from(coarse.margins()[at]);
+                    assert!(off <= margin, "width {width}, item {at}: off by {off}, margin {margin}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_margin_is_a_hundredth_of_the_item() {
+        let mut random = StdRng::seed_from_u64(4);
+        let vectors: Vec<f32> = (0..1000 * 128).map(|_| random.random_range(-1.0..1.0)).collect();
+        let coarse = Coarse::of(&vectors, 128).unwrap();
+        for (vector, margin) in vectors.chunks_exact(128).zip(coarse.margins()) {
+            let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
+            assert!(*margin < 0.01 * length, "{margin} of {length}");
+        }
+    }
+
+    #[test]
+    fn numbers_without_end_and_rows_too_wide_are_not_rounded() {
+        assert!(Coarse::of(&[1.0, f32::NAN], 2).is_none());
+        assert!(Coarse::of(&vec![0.0; Coarse::WIDEST + 1], Coarse::WIDEST + 1).is_none());
+    }
+}

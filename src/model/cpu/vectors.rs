@@ -1,0 +1,206 @@
+//! What the CPU's network knows of each item: a vector of its own, or its tokens alone.
+
+use std::ops::Range;
+
+use burn::tensor::backend::Backend;
+use pulp::{Arch, Simd, WithSimd};
+
+use super::coarse::Coarse;
+use super::items;
+use crate::decode::Dot;
+use crate::domain::{CodeTable, ItemNumber};
+use crate::model::scorer::{ScorerError, floats};
+use crate::model::{Network, NetworkConfig};
+
+/// Items from which on a lone request reads bytes first. Below, the vectors fit a cache, or nearly.
+const COARSE_FROM: usize = 1 << 16;
+
+/// So many requests at once are swept over bytes; more share the reading of the vectors, as a product of matrices.
+const COARSE_REQUESTS: usize = 3;
+
+/// Entries of a codebook that bytes can name.
+const BYTE: usize = 256;
+
+/// v_i, in the form that is cheapest to read.
+#[derive(Debug)]
+pub enum Items {
+    /// `[items, d]`, and in large catalogues the same in bytes.
+    Vectors { rows: Vec<f32>, coarse: Option<Coarse> },
+    /// The codes, `[items, M]`, of a network whose residuals are all zero: v_i is the sum of its tokens' vectors, so a
+    /// score is a sum of M numbers from a table, and an item takes M bytes.
+    Tokens { codes: Vec<u8>, codebooks: usize },
+}
+
+impl Items {
+    /// The items of `codes` as `network` knows them; `tokens` is Z, `[M * D, d]`.
+    pub fn of<B: Backend>(
+        network: &Network<B>,
+        config: &NetworkConfig,
+        codes: &CodeTable,
+        tokens: &[f32],
+    ) -> Result<Self, ScorerError> {
+        let mut rows = floats(network.residuals())?;
+        if network.reads_codes {
+            let bytes = config.codes.entries <= BYTE;
+            if bytes && rows.iter().all(|number| *number == 0.0) {
+                let codes = codes.entries().iter().map(|&entry| entry as u8).collect();
+                return Ok(Self::Tokens { codes, codebooks: config.codes.codebooks });
+            }
+            add_tokens(codes, tokens, config.width, &mut rows);
+        }
+        let coarse = if config.items >= COARSE_FROM { Coarse::of(&rows, config.width) } else { None };
+        Ok(Self::Vectors { rows, coarse })
+    }
+
+    /// v_i of one item, `[d]`, where need be in `room`.
+    pub fn vector<'a>(&'a self, item: ItemNumber, tokens: &[f32], width: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::Vectors { rows, .. } => &rows[item as usize * width..][..width],
+            Self::Tokens { codes, codebooks } => {
+                room.clear();
+                room.resize(width, 0.0);
+                let entries = tokens.len() / width / codebooks;
+                for (r, &entry) in codes[item as usize * codebooks..][..*codebooks].iter().enumerate() {
+                    let row = &tokens[(r * entries + usize::from(entry)) * width..][..width];
+                    room.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
+                }
+                room
+            }
+        }
+    }
+
+    /// The products of some queries, `[queries, d]`, with every item, into `scores`, `[queries, items]`.
+    pub fn score(&self, tokens: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
+        match self {
+            Self::Vectors { rows, .. } => items::score(rows, queries, width, scores),
+            Self::Tokens { codes, codebooks } => {
+                let items = codes.len() / codebooks;
+                let mut table = Vec::new();
+                for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_exact_mut(items)) {
+                    fill_table(tokens, query, *codebooks, &mut table);
+                    sum_codes(codes, *codebooks, &table, scores);
+                }
+            }
+        }
+    }
+
+    /// As [`Self::score`], but only nearly where that is sooner done. Answers whether it was.
+    pub fn score_nearly(&mut self, tokens: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) -> bool {
+        if let Self::Vectors { rows, coarse: Some(coarse) } = self
+            && queries.len() <= COARSE_REQUESTS * width
+            // A broken network is to be seen.
+            && queries.iter().all(|number| number.is_finite())
+        {
+            let items = rows.len() / width;
+            for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_exact_mut(items)) {
+                coarse.sweep(query, scores);
+            }
+            return true;
+        }
+        self.score(tokens, queries, width, scores);
+        false
+    }
+
+    /// How far scores that are only near may be off, for a query of length one, `[items]`; empty where none are.
+    pub fn margins(&self) -> &[f32] {
+        match self {
+            Self::Vectors { coarse: Some(coarse), .. } => coarse.margins(),
+            _ => &[],
+        }
+    }
+
+    /// The products of one query with some items, each into its place among the scores of all, `[items]`.
+    pub fn score_these(&self, query: &[f32], numbers: &[ItemNumber], scores: &mut [f32]) {
+        if let Self::Vectors { rows, .. } = self {
+            Arch::new().dispatch(These { rows, query, numbers, scores });
+        }
+    }
+}
+
+/// Sum over r of Z_r,j_r(i) of every item onto `rows`, `[items, d]`.
+pub fn add_tokens(codes: &CodeTable, tokens: &[f32], width: usize, rows: &mut [f32]) {
+    let shape = codes.shape();
+    for (code, sum) in codes.entries().chunks_exact(shape.codebooks).zip(rows.chunks_exact_mut(width)) {
+        for (r, &entry) in code.iter().enumerate() {
+            let row = &tokens[(r * shape.entries + usize::from(entry)) * width..][..width];
+            sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
+        }
+    }
+}
+
+struct These<'a> {
+    rows: &'a [f32],
+    query: &'a [f32],
+    numbers: &'a [ItemNumber],
+    scores: &'a mut [f32],
+}
+
+impl WithSimd for These<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.query.len();
+        for &number in self.numbers {
+            let mut dot = Dot::<S>::zero(simd);
+            dot.add(simd, self.query, &self.rows[number as usize * width..][..width]);
+            self.scores[number as usize] = dot.total(simd);
+        }
+    }
+}
+
+/// <query, Z_r,j> of every token, `[M, 256]`; zero past the codebooks' entries.
+fn fill_table(tokens: &[f32], query: &[f32], codebooks: usize, table: &mut Vec<f32>) {
+    let entries = tokens.len() / query.len() / codebooks;
+    table.clear();
+    table.resize(codebooks * BYTE, 0.0);
+    let rows = 0..codebooks * entries;
+    Arch::new().dispatch(Tabulate { tokens, query, entries, rows, table });
+}
+
+struct Tabulate<'a> {
+    tokens: &'a [f32],
+    query: &'a [f32],
+    entries: usize,
+    rows: Range<usize>,
+    table: &'a mut [f32],
+}
+
+impl WithSimd for Tabulate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.query.len();
+        for row in self.rows {
+            let mut dot = Dot::<S>::zero(simd);
+            dot.add(simd, self.query, &self.tokens[row * width..][..width]);
+            self.table[row / self.entries * BYTE + row % self.entries] = dot.total(simd);
+        }
+    }
+}
+
+/// For each item the sum of the table's numbers at its tokens.
+fn sum_codes(codes: &[u8], codebooks: usize, table: &[f32], scores: &mut [f32]) {
+    let (table, _) = table.as_chunks::<BYTE>();
+    match codebooks {
+        4 => sum_rows::<4>(codes, table, scores),
+        8 => sum_rows::<8>(codes, table, scores),
+        16 => sum_rows::<16>(codes, table, scores),
+        32 => sum_rows::<32>(codes, table, scores),
+        _ => {
+            for (code, score) in codes.chunks_exact(codebooks).zip(scores) {
+                *score = code.iter().zip(table).map(|(&entry, row)| row[usize::from(entry)]).sum();
+            }
+        }
+    }
+}
+
+/// As many codebooks as a loop can be unrolled for.
+fn sum_rows<const M: usize>(codes: &[u8], table: &[[f32; BYTE]], scores: &mut [f32]) {
+    let (codes, _) = codes.as_chunks::<M>();
+    let Some(table) = table.first_chunk::<M>() else { return };
+    for (code, score) in codes.iter().zip(scores) {
+        *score = (0..M).map(|r| table[r][usize::from(code[r])]).sum();
+    }
+}
