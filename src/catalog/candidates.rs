@@ -54,20 +54,6 @@ impl Candidates {
         self.words.iter().enumerate().flat_map(|(at, &word)| Ones(word).map(move |bit| (at * BITS) as u32 + bit))
     }
 
-    /// The items, lowest number first, put behind what `list` holds.
-    pub fn list_into(&self, list: &mut Vec<ItemNumber>) {
-        list.reserve(self.len);
-        for (at, &word) in self.words.iter().enumerate() {
-            let first = (at * BITS) as ItemNumber;
-            if word == u64::MAX {
-                // As a rule nearly all items are eligible.
-                list.extend(first..first + BITS as ItemNumber);
-            } else {
-                list.extend(Ones(word).map(|bit| first + bit));
-            }
-        }
-    }
-
     /// Leaves the values of the set's items as they are, and puts `other` in the place of all others. `values` has one for
     /// every item of the index.
     pub fn keep_of(&self, values: &mut [f32], other: f32) {
@@ -133,14 +119,6 @@ impl Iterator for Ones {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_list_of_the_set_is_what_it_iterates_over() {
-        let set = Candidates::of(300, (0..300).filter(|n| *n < 128 || n % 3 == 0));
-        let mut list = vec![7];
-        set.list_into(&mut list);
-        assert_eq!(list[1..], set.iter().collect::<Vec<_>>());
-    }
 
     #[test]
     fn values_of_items_outside_of_the_set_are_replaced() {

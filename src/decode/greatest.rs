@@ -45,6 +45,11 @@ impl Greatest {
             place = (place + 1).saturating_mul(4);
         }
     }
+
+    /// How many of the values asked for last are greater than the one answered, `kth`.
+    pub(super) fn above(&self, kth: f32) -> usize {
+        self.kept.iter().filter(|value| **value > kth).count()
+    }
 }
 
 /// Calls `found` with the place and the value of every one of `values` that is at least `floor`, in order.

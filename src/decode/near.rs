@@ -7,7 +7,7 @@ use super::bias::Bias;
 use super::greatest::each_from;
 use super::job::{DecodeError, DecodeJob};
 use super::scoring::{Margins, PathModel};
-use super::scratch::Scratch;
+use super::scratch::{OUT, Scratch};
 use super::settings::Engine;
 
 /// The best of a job's candidates by s(i): as many as its engine looks at, and each that may be one of them. `scores` holds
@@ -52,7 +52,7 @@ fn contenders(
     if let Some((bias, index)) = bias {
         bias.add_to(index, floors);
     }
-    root.keep_of(floors, f32::NEG_INFINITY);
+    root.keep_of(floors, OUT);
     // Rounding is relative to the scores themselves.
     let slack = |score: f32| 4.0 * f32::EPSILON * score.abs();
     let off = |at: usize, score: f32| margins.factor * margins.items[at] + slack(score);
@@ -63,7 +63,7 @@ fn contenders(
     let mut numbers = Vec::new();
     let floor = least - 2.0 * widest - 4.0 * slack(least) - 4.0 * slack(widest);
     each_from(floors, floor, |at, score| {
-        if score > f32::NEG_INFINITY && score + 2.0 * off(at, score) + slack(least) >= least {
+        if score > OUT && score + 2.0 * off(at, score) + slack(least) >= least {
             numbers.push(at as ItemNumber);
         }
     });

@@ -4,15 +4,18 @@
 use crate::catalog::Index;
 use crate::domain::ItemNumber;
 
-use super::answers::Answer;
+use super::answers::{Answer, Standing};
 use super::corp::Verdict;
 use super::exact::best;
 use super::expand::Marginals;
-use super::greatest::Greatest;
+use super::greatest::{Greatest, each_from};
 use super::job::DecodeJob;
 use super::search::{Child, Live};
 use super::sums::{Scored, Softmax, mend};
 use super::watch::{Part, Watch};
+
+/// The score of an item that is no candidate: below every score.
+pub(super) const OUT: f32 = f32::NEG_INFINITY;
 
 /// Room for one request at a time.
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ pub(super) struct Scratch {
     pub(super) verdicts: Vec<Verdict>,
     pub(super) kept: Vec<usize>,
     pub(super) greatest: Greatest,
-    /// Scores that are surely reached, `[items]`.
+    /// What the scores of all items are at least, `[items]`.
     pub(super) floors: Vec<f32>,
     /// Scores of answers.
     pub(super) scores: Vec<f32>,
@@ -47,52 +50,50 @@ impl Scratch {
         Self { watch, ..Self::default() }
     }
 
-    /// Lists the job's candidates with their s(i), the bias in it. `scores` holds s of every item of the index, and is
-    /// mended and biased in its place. Answers how many scores were no finite numbers.
-    pub(super) fn open(&mut self, scores: &mut [f32], index: &Index, job: &DecodeJob<'_>) -> u32 {
+    /// Makes scores comparable: the bias in them, [`OUT`] for items that are no candidates. `scores` holds s of every item of
+    /// the index. Answers how many were no finite numbers.
+    pub(super) fn ready(&self, scores: &mut [f32], index: &Index, job: &DecodeJob<'_>) -> u32 {
         self.watch.turns_to(Part::Scorer);
         let non_finite = mend(scores);
         if let Some(bias) = job.bias {
             bias.add_to(index, scores);
         }
         self.watch.turns_to(Part::Index);
-        self.root.clear();
-        job.root.list_into(&mut self.root.numbers);
-        if self.root.numbers.len() == scores.len() {
-            self.root.scores.extend_from_slice(scores);
-        } else {
-            self.root.scores.extend(self.root.numbers.iter().map(|&number| scores[number as usize]));
-        }
-        self.watch.turns_to(Part::Marginals);
+        job.root.keep_of(scores, OUT);
         non_finite
     }
 
-    /// Leaves the `most` candidates that the scorer likes best. Answers whether there were more.
-    pub(super) fn shorten(&mut self, most: usize) -> bool {
-        let Scored { numbers, scores } = &mut self.root;
-        let Some(least) = self.greatest.kth(scores, most).filter(|_| most < scores.len()) else {
-            return false;
+    /// Lists the `most` candidates that the scorer likes best, of those it likes alike the lowest numbers. Of `scores`, that
+    /// are [`ready`](Self::ready), `candidates` are no [`OUT`]. Answers whether there were more.
+    pub(super) fn list(&mut self, scores: &[f32], candidates: usize, most: usize) -> bool {
+        self.root.clear();
+        let Scored { numbers, scores: listed } = &mut self.root;
+        let least = self.greatest.kth(scores, most).filter(|_| most < candidates);
+        let mut ties = match least {
+            Some(least) => most - self.greatest.above(least),
+            None => candidates,
         };
-        // Of those that are exactly as good as the last one, the lowest numbers.
-        let mut ties = most - scores.iter().filter(|score| **score > least).count();
-        let mut kept = 0;
-        for at in 0..scores.len() {
-            let score = scores[at];
-            if score > least || (score == least && ties > 0) {
-                ties -= usize::from(score == least);
-                (numbers[kept], scores[kept]) = (numbers[at], score);
-                kept += 1;
+        each_from(scores, least.unwrap_or(f32::MIN), |at, score| {
+            if Some(score) == least {
+                if ties == 0 {
+                    return;
+                }
+                ties -= 1;
             }
-        }
-        numbers.truncate(kept);
-        scores.truncate(kept);
-        true
+            numbers.push(at as ItemNumber);
+            listed.push(score);
+        });
+        self.watch.turns_to(Part::Marginals);
+        least.is_some()
     }
 
-    /// The `count` candidates that the scorer ranks first, lowest number first.
+    /// The `count` listed candidates that the scorer ranks first, lowest number first.
     pub(super) fn best(&mut self, count: usize, index: &Index) -> Vec<ItemNumber> {
-        let softmax = Softmax::over(&self.root.scores, &mut self.weights);
-        let best = best(count, &self.root.numbers, &self.root.scores, index, &softmax);
+        let softmax = Softmax::of(&self.root.scores);
+        let numbers = &self.root.numbers;
+        let best = best(count, &self.root.scores, &softmax, &mut self.greatest, |at, log_p| {
+            Standing::new(index, numbers[at], log_p)
+        });
         let mut numbers: Vec<ItemNumber> = best.into_iter().map(|standing| standing.item).collect();
         numbers.sort_unstable();
         numbers

@@ -145,8 +145,8 @@ impl<'a> Search<'a> {
         scratch: &mut Scratch,
     ) {
         self.outcome.passes += 1;
-        self.outcome.non_finite += scratch.open(scores, self.index, self.job);
-        let root = self.shorten(scratch);
+        self.outcome.non_finite += scratch.ready(scores, self.index, self.job);
+        let root = self.shorten(scores, scratch);
         self.live[0].held = 0..scratch.root.numbers.len();
         let finish_all = self.all_finish(&[0]);
         scratch.children.clear();
@@ -203,11 +203,12 @@ impl<'a> Search<'a> {
         self.job.k.min(self.job.root.len())
     }
 
-    /// The root's candidates, narrowed to the shortlist in the scratch as well; for a draft, its items are noted.
-    fn shorten(&mut self, scratch: &mut Scratch) -> Candidates {
+    /// The root's candidates or the shortlist of them, listed in the scratch; for a draft, its items are noted.
+    fn shorten(&mut self, scores: &[f32], scratch: &mut Scratch) -> Candidates {
         let settings = self.job.settings;
         let drafted = if self.drafts() { settings.draft_items.max(self.job.k) } else { 0 };
-        let shortened = scratch.shorten(settings.shortlist.max(self.job.k).max(drafted));
+        let most = settings.shortlist.max(self.job.k).max(drafted);
+        let shortened = scratch.list(scores, self.job.root.len(), most);
         if self.drafts() {
             self.drafted = Some(scratch.best(drafted, self.index));
         }

@@ -222,6 +222,12 @@ impl Softmax {
         Self { best, log_sum: sum.ln() }
     }
 
+    /// Over all of `scores`, as [`over`](Self::over); for those who want no weights. -infinity weighs nothing that counts.
+    pub(super) fn of(scores: &[f32]) -> Self {
+        let (best, sum) = Arch::new().dispatch(Sum(scores));
+        Self { best, log_sum: sum.ln() }
+    }
+
     /// ln P of a score among those it was made over.
     pub(super) fn log_share(&self, score: f32) -> f64 {
         f64::from(score - self.best) - self.log_sum
@@ -244,6 +250,25 @@ impl WithSimd for Weigh<'_> {
         let best = greatest(self.0);
         self.0.iter_mut().for_each(|weight| *weight = exp(*weight - best));
         (best, total(self.0))
+    }
+}
+
+/// The best score and the sum of the weights.
+struct Sum<'a>(&'a [f32]);
+
+impl WithSimd for Sum<'_> {
+    type Output = (f32, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, f64) {
+        let best = greatest(self.0);
+        let mut lanes = [0.0f64; LANES];
+        let blocks = self.0.chunks_exact(LANES);
+        let rest: f64 = blocks.remainder().iter().map(|&score| f64::from(exp(score - best))).sum();
+        for block in blocks {
+            (0..LANES).for_each(|lane| lanes[lane] += f64::from(exp(block[lane] - best)));
+        }
+        (best, lanes.iter().sum::<f64>() + rest)
     }
 }
 
