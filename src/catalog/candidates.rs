@@ -55,9 +55,10 @@ impl Candidates {
     }
 
     /// Leaves the values of the set's items as they are, and puts `other` in the place of all others. `values` has one for
-    /// every item of the index.
+    /// every item of the index, which may have grown since the set was drawn.
     pub fn keep_of(&self, values: &mut [f32], other: f32) {
-        for (values, &word) in values.chunks_mut(BITS).zip(self.words.iter()) {
+        let words = self.words.iter().copied().chain(std::iter::repeat(0));
+        for (values, word) in values.chunks_mut(BITS).zip(words) {
             if word != u64::MAX {
                 let out = values.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
                 out.for_each(|(_, value)| *value = other);
@@ -123,9 +124,9 @@ mod tests {
     #[test]
     fn values_of_items_outside_of_the_set_are_replaced() {
         let set = Candidates::of(200, (0..200).filter(|n| *n < 64 || n % 5 == 0));
-        let mut values: Vec<f32> = (0..200).map(|n| n as f32).collect();
+        let mut values: Vec<f32> = (0..400).map(|n| n as f32).collect();
         set.keep_of(&mut values, -1.0);
-        for (number, value) in (0..200).zip(values) {
+        for (number, value) in (0..400).zip(values) {
             assert_eq!(value, if set.contains(number) { number as f32 } else { -1.0 });
         }
     }

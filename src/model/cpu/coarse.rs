@@ -39,24 +39,35 @@ impl Coarse {
             return None;
         }
         let items = vectors.len() / width;
-        let (mut rows, mut scales) = (Vec::with_capacity(vectors.len()), Vec::with_capacity(items));
-        let mut margins = Vec::with_capacity(items);
-        // For a query of length one: what half a step in each of its numbers turns, and the roundings of two sums.
-        let by_query = (width as f64).sqrt() / f64::from(2.0 * MOST_ENTRY) + 1e-5;
-        for vector in vectors.chunks_exact(width) {
-            let scale = largest(vector) / MOST_BYTE;
-            let (mut missed, mut length) = (0.0f64, 0.0f64);
-            for &number in vector {
-                let byte = whole(number, scale).clamp(-MOST_BYTE, MOST_BYTE) as i8;
-                let kept = f64::from(byte) * f64::from(scale);
-                missed += (f64::from(number) - kept).powi(2);
-                length += kept.powi(2);
-                rows.push(byte);
-            }
-            scales.push(scale);
-            margins.push((1.0001 * (missed.sqrt() + length.sqrt() * by_query)) as f32);
+        let (rows, scales, margins) =
+            (Vec::with_capacity(vectors.len()), Vec::with_capacity(items), Vec::with_capacity(items));
+        let mut coarse = Self { width, rows, scales, margins, query: Vec::new() };
+        coarse.grow(items);
+        vectors.chunks_exact(width).enumerate().for_each(|(item, vector)| coarse.set(item, vector));
+        Some(coarse)
+    }
+
+    /// Makes room for so many items, those that are new of zeros.
+    pub fn grow(&mut self, items: usize) {
+        self.rows.resize(items * self.width, 0);
+        self.scales.resize(items, 0.0);
+        self.margins.resize(items, 0.0);
+    }
+
+    /// Rounds the vector of one item, finite numbers.
+    pub fn set(&mut self, item: usize, vector: &[f32]) {
+        let scale = largest(vector) / MOST_BYTE;
+        let (mut missed, mut length) = (0.0f64, 0.0f64);
+        for (byte, &number) in self.rows[item * self.width..][..self.width].iter_mut().zip(vector) {
+            *byte = whole(number, scale).clamp(-MOST_BYTE, MOST_BYTE) as i8;
+            let kept = f64::from(*byte) * f64::from(scale);
+            missed += (f64::from(number) - kept).powi(2);
+            length += kept.powi(2);
         }
-        Some(Self { width, rows, scales, margins, query: Vec::new() })
+        // For a query of length one: what half a step in each of its numbers turns, and the roundings of two sums.
+        let by_query = (self.width as f64).sqrt() / f64::from(2.0 * MOST_ENTRY) + 1e-5;
+        self.scales[item] = scale;
+        self.margins[item] = (1.0001 * (missed.sqrt() + length.sqrt() * by_query)) as f32;
     }
 
     /// <query, v_i> of every item, nearly: within the length of the query times the item's margin.
