@@ -8,8 +8,8 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, TokenVectors};
-use reg4rec::domain::{CodeShape, History};
+use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, Placement, TokenVectors};
+use reg4rec::domain::{CodeShape, CodeTable, History};
 use reg4rec::engine::{Engine, EngineConfig, EngineMetrics};
 use reg4rec::history::{HistoryConfig, HistoryStore};
 use reg4rec::recommend::{RecommendConfig, Recommender, Variant};
@@ -46,6 +46,10 @@ impl PathModel for Panics {
     }
 
     fn advance(&mut self, _: &[Advance], _: bool) -> Result<Vec<PathState>, String> {
+        panic!("asked to panic")
+    }
+
+    fn place(&mut self, _: &CodeTable, _: &[Placement]) -> Result<(), String> {
         panic!("asked to panic")
     }
 }

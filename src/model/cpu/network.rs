@@ -8,9 +8,10 @@ use super::attention::{Heads, Memory, attend};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
-use crate::decode::exp;
-use crate::domain::{CodeTable, HistoryEntry};
+use crate::decode::{Placement, exp};
+use crate::domain::{CodeTable, HistoryEntry, ItemNumber};
 use crate::model::block;
+use crate::model::placed::{drawn_mean, token_sum};
 use crate::model::scorer::{ScorerError, flat_codes, floats};
 use crate::model::{Network, NetworkConfig};
 
@@ -92,6 +93,30 @@ pub struct Read<'a> {
 }
 
 impl CpuNetwork {
+    /// Takes in the items of `codes` that are new or have another code.
+    pub fn place(&mut self, codes: &CodeTable, placed: &[Placement]) {
+        let width = self.heads.width;
+        let size = codes.items() * width;
+        for table in [Some(&mut self.items), self.token_sums.as_mut()].into_iter().flatten() {
+            // Not doubled, as a table that grows by itself would be: it may be most of the process's memory.
+            if size > table.capacity() {
+                table.reserve_exact(size + size / 16 - table.len());
+            }
+            table.resize(size, 0.0);
+        }
+        for placement in placed {
+            let sum = token_sum(&self.tokens, width, codes, placement.item);
+            let row = |item: ItemNumber| &self.items[item as usize * width..][..width];
+            let like: Vec<(&[f32], f32)> = placement.like.iter().map(|&(item, share)| (row(item), share)).collect();
+            let vector = drawn_mean(&like).unwrap_or_else(|| sum.clone());
+            let at = placement.item as usize * width;
+            self.items[at..at + width].copy_from_slice(&vector);
+            if let Some(sums) = &mut self.token_sums {
+                sums[at..at + width].copy_from_slice(&sum);
+            }
+        }
+    }
+
     /// The weights of `network`, for the items of `codes`.
     pub fn of<B: Backend>(
         network: &Network<B>,
