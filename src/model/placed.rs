@@ -31,11 +31,7 @@ pub(super) fn token_sum(tokens: &[f32], width: usize, codes: &CodeTable, item: I
 }
 
 /// Refuses codes of another shape or of fewer items than before, and placements that name items which are not there.
-pub(super) fn check_growth(
-    config: &NetworkConfig,
-    codes: &CodeTable,
-    placed: &[Placement],
-) -> Result<(), ScorerError> {
+pub(super) fn check_growth(config: &NetworkConfig, codes: &CodeTable, placed: &[Placement]) -> Result<(), ScorerError> {
     if codes.shape() != config.codes || codes.items() < config.items {
         let (items, shape) = (codes.items(), codes.shape());
         let expected = format!("{} items or more, {} x {}", config.items, config.codes.codebooks, config.codes.entries);

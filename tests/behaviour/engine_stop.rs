@@ -69,6 +69,7 @@ async fn a_dead_engine_hangs_nobody_and_ends_the_server_with_an_error() {
         name: "default".into(),
         engine: engine.start(move || Ok::<_, String>(model)).await.unwrap(),
         index,
+        newcomers: None,
         bundle_name: "panics".into(),
         bundle_version: "1".into(),
         created: std::time::SystemTime::UNIX_EPOCH,

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use crate::catalog::{Candidates, CatalogItem, Index};
-use crate::decode::{Advance, DecodeJob, DecodeSettings, Outcome, PathModel, PathState, Placement, TokenVectors, decode};
+use crate::decode::{
+    Advance, DecodeJob, DecodeSettings, Outcome, PathModel, PathState, Placement, TokenVectors, decode,
+};
 use crate::domain::{CodeShape, CodeTable, EventKind, Filter, History, HistoryEntry, Item, Token};
 
 /// What a user likes: s(i) is the sum of its tokens' scores and of <residual, the item's row>.

@@ -1,0 +1,1 @@
+//! Facts about views and the log of changes.
