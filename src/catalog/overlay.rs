@@ -56,7 +56,10 @@ impl View {
     /// # Panics
     /// When the index has no such number.
     pub fn item(&self, number: ItemNumber) -> &Item {
-        self.changed.get(&number).map_or_else(|| &self.index.item(number).item, |item| item)
+        match self.changed.get(&number) {
+            Some(item) => item,
+            None => &self.index.item(number).item,
+        }
     }
 
     /// As [`Index::root`], of the items as they are now.
