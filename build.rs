@@ -11,7 +11,7 @@ use protox::prost_reflect::prost_types::{
 
 const PACKAGE: &str = "reg4rec.v1";
 /// What callers may reach, and what reflection tells them of.
-const PUBLIC: [&str; 2] = ["reg4rec/v1/recommendation.proto", "reg4rec/v1/events.proto"];
+const PUBLIC: [&str; 3] = ["reg4rec/v1/recommendation.proto", "reg4rec/v1/events.proto", "reg4rec/v1/catalog.proto"];
 /// What only the admin port serves.
 const ADMIN: [&str; 1] = ["reg4rec/v1/admin.proto"];
 
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// by its index; taken as bytes, `wire::decode` checks each string itself and names every bad one. Maps become the
 /// repeated entries that they are on the wire, since map keys cannot be bytes.
 fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
-    const SENT: [&str; 11] = [
+    const SENT: [&str; 18] = [
         "RecommendRequest",
         "RecommendBatchRequest",
         "Event",
@@ -56,6 +56,13 @@ fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
         "Likeness",
         "RecordRequest",
         "UserEvent",
+        "CatalogItem",
+        "UpsertItemsRequest",
+        "RemoveItemsRequest",
+        "ItemEligibility",
+        "SetEligibilityRequest",
+        "GetItemRequest",
+        "ListItemsRequest",
     ];
     for file in set.file.iter_mut().filter(|file| file.package() == PACKAGE) {
         let mut unplaced = Vec::new();

@@ -8,7 +8,7 @@
 //! | [`wire`] | bytes to words and back; every field checked |
 //! | [`events`] | the log of what users did, durable before it is acknowledged, and of what experiments showed them |
 //! | [`history`] | the recent events of each user |
-//! | [`catalog`] | items, eligibility, filters, and the token index |
+//! | [`catalog`] | items, eligibility, filters, the token index, and live changes over it with their log |
 //! | [`decode`] | the engines: CRSS beam search with CORP and early finish, the exact scorer, the draft; no tensors |
 //! | [`batch`] | admission, queue, batches by deadline |
 //! | [`experiment`] | who gets which arm, what came of it, when to stop |

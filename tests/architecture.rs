@@ -24,7 +24,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     // `artifact` for the type of a loaded bundle: a variant is made of one.
     ("recommend", &["history", "catalog", "engine", "batch", "experiment", "events", "artifact"]),
     // Wires a bundle to an engine to a variant, and nothing of requests.
-    ("rollout", &["artifact", "model", "catalog", "engine", "recommend"]),
+    ("rollout", &["artifact", "model", "catalog", "tokenizer", "engine", "recommend"]),
     // Beside the sentence and the wire only views of what a page shows.
     ("server", &["wire", "recommend", "rollout", "artifact", "catalog", "config"]),
     ("training", &["tokenizer", "catalog", "decode", "model", "artifact", "events", "evaluation"]),

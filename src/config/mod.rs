@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::catalog::CatalogueConfig;
 use crate::domain::Violation;
 use crate::engine::EngineConfig;
 use crate::events::EventsConfig;
@@ -35,6 +36,8 @@ pub struct Config {
     pub history: HistoryConfig,
     /// The event log.
     pub events: EventsConfig,
+    /// Changes of the items while they serve.
+    pub catalogue: CatalogueConfig,
     /// Batches and warm-up.
     pub engine: EngineConfig,
     /// Who gets which arm.
@@ -131,6 +134,7 @@ impl Config {
         problems.extend(named("recommend", self.recommend.validate()));
         problems.extend(named("history", self.history.validate()));
         problems.extend(named("events", self.events.validate()));
+        problems.extend(named("catalogue", self.catalogue.validate()));
         problems.extend(named("engine", self.engine.validate()));
         problems.extend(named("experiments", self.experiments.validate()));
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values(problems)) }
@@ -177,6 +181,7 @@ mod tests {
         assert_eq!(config.recommend, RecommendConfig::default());
         assert_eq!(config.history, HistoryConfig::default());
         assert_eq!(config.engine, EngineConfig::default());
+        assert_eq!(config.catalogue, CatalogueConfig::default());
         assert_eq!(config.registry, RegistryConfig::default());
         assert_eq!(config.experiments, ExperimentsConfig::default());
         // And it names every key, so that it is the whole documentation.
@@ -185,6 +190,7 @@ mod tests {
             ("recommend", toml::Table::try_from(config.recommend).unwrap()),
             ("history", toml::Table::try_from(config.history).unwrap()),
             ("engine", toml::Table::try_from(config.engine).unwrap()),
+            ("catalogue", toml::Table::try_from(config.catalogue).unwrap()),
             ("registry", toml::Table::try_from(config.registry).unwrap()),
         ] {
             assert_eq!(table[section].as_table().unwrap(), &default, "{section}");

@@ -79,4 +79,9 @@ impl<E> DecodeError<E> {
     pub(super) fn unless_equal(what: &'static str, found: usize, expected: usize) -> Result<(), Self> {
         if found == expected { Ok(()) } else { Err(DecodeError::Shape { what, found, expected }) }
     }
+
+    /// Refuses a size above the one expected.
+    pub(super) fn unless_at_most(what: &'static str, found: usize, expected: usize) -> Result<(), Self> {
+        if found <= expected { Ok(()) } else { Err(DecodeError::Shape { what, found, expected }) }
+    }
 }

@@ -39,6 +39,6 @@ pub(crate) use dot::Dot;
 pub(crate) use exponential::exp;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use run::{Decoder, decode};
-pub use scoring::{Advance, Margins, PathModel, PathState, TokenVectors};
+pub use scoring::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
 pub use settings::{DecodeSettings, Engine, Expansion};
 pub use watch::Part;

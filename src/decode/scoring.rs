@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::domain::{CodeShape, History, ItemNumber, Token};
+use crate::domain::{CodeShape, CodeTable, History, ItemNumber, Token};
 
 /// One path to be read by the decoder: what it extends, and by which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,16 @@ pub struct Margins<'a> {
     pub factor: f32,
     /// The items' parts, `[items]`; empty where no score is off.
     pub items: &'a [f32],
+}
+
+/// An item that comes after the network learnt, or that has another code than it had then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placement {
+    /// Its number.
+    pub item: ItemNumber,
+    /// Items whose vectors its own is the mean of, and their shares, which sum to one: those likest to it, or itself where
+    /// the vector is to stay as it is. The mean is drawn out to the length that they have. None: it is what its tokens say.
+    pub like: Vec<(ItemNumber, f32)>,
 }
 
 /// A network that scores items and reads paths, a batch at a time.
@@ -96,4 +106,8 @@ pub trait PathModel {
 
     /// Reads one token more of each path; one state a row, in the same order, with beliefs where they are asked for.
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Self::Error>;
+
+    /// From here on the items are those of `codes`: at least as many as before, under the same numbers. `placed` are those
+    /// that are new, every one of them, and those whose code is another. Called between batches.
+    fn place(&mut self, codes: &CodeTable, placed: &[Placement]) -> Result<(), Self::Error>;
 }

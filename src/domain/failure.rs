@@ -44,11 +44,13 @@ pub enum Overload {
     PredictedLate,
     /// Requests that wait for the event log.
     LogFull,
+    /// Requests that wait to change the catalogue.
+    CatalogueFull,
 }
 
 impl Overload {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Busy, Self::QueueFull, Self::PredictedLate, Self::LogFull];
+    pub const ALL: [Self; 5] = [Self::Busy, Self::QueueFull, Self::PredictedLate, Self::LogFull, Self::CatalogueFull];
 
     /// The name in metrics.
     pub fn name(self) -> &'static str {
@@ -57,6 +59,7 @@ impl Overload {
             Self::QueueFull => "queue_full",
             Self::PredictedLate => "predicted_late",
             Self::LogFull => "log_full",
+            Self::CatalogueFull => "catalogue_full",
         }
     }
 }
@@ -100,6 +103,9 @@ pub enum Failure {
     /// This server is not configured to do that.
     #[error("off: {0}")]
     Off(&'static str),
+    /// No item has this id.
+    #[error("unknown item {0:?}")]
+    UnknownItem(String),
     /// The registry holds no such bundle.
     #[error("no bundle {0:?} in the registry")]
     UnknownBundle(String),

@@ -1,6 +1,7 @@
 //! The words that every room shares. No runtime, no wire format, no tensors.
 
 mod assignment;
+mod catalogue;
 mod code;
 mod event;
 mod exposure;
@@ -11,6 +12,7 @@ mod request;
 mod secret;
 
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
+pub use catalogue::{CatalogChange, CatalogChanged, DescribedItem, ItemPage, StoredItem};
 pub use code::{Code, CodeShape, CodeTable, Token};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};

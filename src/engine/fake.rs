@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::catalog::{CatalogItem, Index};
-use crate::decode::{Advance, PathModel, PathState, TokenVectors};
+use crate::decode::{Advance, PathModel, PathState, Placement, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, EventKind, History, HistoryEntry, Item, ItemNumber};
 
 pub(crate) const SHAPE: CodeShape = CodeShape { codebooks: 3, entries: 8 };
@@ -161,5 +161,9 @@ impl PathModel for FakeModel {
             }
         };
         Ok(self.paths.iter().map(state).collect())
+    }
+
+    fn place(&mut self, _: &CodeTable, _: &[Placement]) -> Result<(), String> {
+        Ok(())
     }
 }

@@ -11,6 +11,8 @@ use crate::catalog::Candidates;
 use crate::decode::{Bias, DecodeSettings, Outcome};
 use crate::domain::{Failure, History};
 
+use super::growth::{Growth, Growths};
+
 /// One decode to be done.
 #[derive(Debug, Clone)]
 pub struct DecodeRequest {
@@ -65,9 +67,10 @@ impl EngineHandle {
         name: String,
         submitter: Submitter<DecodeRequest, Decoded>,
         alive: watch::Receiver<bool>,
+        growths: Arc<Growths>,
         thread: JoinHandle<()>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { name, submitter, alive, thread: Some(thread) }) }
+        Self { inner: Arc::new(Inner { name, submitter, alive, growths, thread: Some(thread) }) }
     }
 
     /// Decodes in the next batch. Dropping the future gives the job up, wherever it is.
@@ -84,6 +87,12 @@ impl EngineHandle {
         let Decoded { outcome, encode, search } = answered.answer;
         let (batch_size, queue_wait) = (answered.batch_size, answered.queue_wait);
         Ok(EngineAnswer { outcome, batch_size, queue_wait, encode, search })
+    }
+
+    /// Lets the engine decode over more items from the next batch on: every request that comes after this. Requests that
+    /// wait with candidates of the index before are decoded over those.
+    pub fn grow(&self, growth: Growth) {
+        self.inner.growths.put(growth);
     }
 
     /// Refuses, and counts, a request whose deadline has passed before it is worth any work.
@@ -127,6 +136,7 @@ struct Inner {
     name: String,
     submitter: Submitter<DecodeRequest, Decoded>,
     alive: watch::Receiver<bool>,
+    growths: Arc<Growths>,
     thread: Option<JoinHandle<()>>,
 }
 

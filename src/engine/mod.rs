@@ -9,6 +9,7 @@ mod config;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 pub(crate) mod fake;
+mod growth;
 mod handle;
 mod metrics;
 mod start;
@@ -20,8 +21,9 @@ mod timed;
 mod warmup;
 
 // Words of its own requests and answers, so that whoever asks an engine need not know how it decodes.
-pub use crate::decode::{Bias, DecodeSettings, Outcome, Ranked};
+pub use crate::decode::{Bias, DecodeSettings, Outcome, Placement, Ranked};
 pub use config::EngineConfig;
+pub use growth::Growth;
 pub use handle::{DecodeRequest, EngineAnswer, EngineHandle};
 pub use metrics::EngineMetrics;
 pub use start::{Engine, EngineError};

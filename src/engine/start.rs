@@ -13,6 +13,7 @@ use crate::catalog::Index;
 use crate::decode::{DecodeSettings, PathModel};
 use crate::domain::Violation;
 
+use super::growth::Growths;
 use super::handle::{DecodeRequest, Decoded, EngineHandle};
 use super::metrics::EngineMetrics;
 use super::{EngineConfig, thread, warmup};
@@ -69,14 +70,16 @@ impl Engine {
         let (warm, warmed) = oneshot::channel();
         let (alive, watched) = watch::channel(true);
         let name = self.name.clone();
+        let growths = Arc::<Growths>::default();
+        let waiting = Arc::clone(&growths);
         let thread = std::thread::Builder::new().name(format!("engine-{name}")).spawn(move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| self.live(build, warm, worker)));
+            let ended = catch_unwind(AssertUnwindSafe(|| self.live(build, warm, worker, &waiting)));
             if let Err(panic) = ended {
                 tracing::error!(engine = %self.name, panic = panic_text(panic.as_ref()), "engine stopped");
             }
             alive.send_replace(false);
         })?;
-        let handle = EngineHandle::new(name, submitter, watched, thread);
+        let handle = EngineHandle::new(name, submitter, watched, growths, thread);
         match warmed.await {
             Ok(Ok(())) => Ok(handle),
             Ok(Err(error)) => Err(error),
@@ -90,6 +93,7 @@ impl Engine {
         build: impl FnOnce() -> Result<M, E>,
         warm: oneshot::Sender<Result<(), EngineError>>,
         worker: Worker<DecodeRequest, Decoded>,
+        growths: &Growths,
     ) {
         let started = Instant::now();
         match self.warm_model(build) {
@@ -97,7 +101,7 @@ impl Engine {
                 tracing::info!(engine = %self.name, seconds = started.elapsed().as_secs_f64(), "engine warm");
                 // Whoever started it may have gone; then the lane is closed and the loop ends at once.
                 drop(warm.send(Ok(())));
-                thread::run(&worker, &mut model, &self.index, &self.metrics);
+                thread::run(&worker, &mut model, Arc::clone(&self.index), growths, &self.metrics);
             }
             Err(error) => drop(warm.send(Err(error))),
         }

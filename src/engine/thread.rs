@@ -1,5 +1,6 @@
 //! The loop of an engine's thread.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::batch::{Batch, Worker};
@@ -7,23 +8,33 @@ use crate::catalog::Index;
 use crate::decode::{DecodeJob, Decoder, PathModel};
 use crate::domain::{Failure, Lateness};
 
+use super::growth::Growths;
 use super::handle::{DecodeRequest, Decoded};
 use super::metrics::EngineMetrics;
 use super::timed::Timed;
 
-/// Decodes batch after batch until the lane is closed.
+/// Decodes batch after batch until the lane is closed. Ends, too, when the network cannot take in what the catalogue says:
+/// it would then answer for other items.
 pub(super) fn run<M: PathModel>(
     worker: &Worker<DecodeRequest, Decoded>,
     model: &mut M,
-    index: &Index,
+    mut index: Arc<Index>,
+    growths: &Growths,
     metrics: &EngineMetrics,
 ) {
     let mut decoder = Decoder::default();
     while let Some(mut batch) = worker.next_batch() {
+        if let Some(growth) = growths.take() {
+            if let Err(error) = model.place(growth.index.codes(), &growth.placed) {
+                tracing::error!(%error, items = growth.index.len(), "the network cannot take in new items; the engine ends");
+                return;
+            }
+            index = growth.index;
+        }
         // Neighbours of like length, so that a network that splits the batch pads little.
         batch.order_by_key(|request| request.history.len());
         metrics.observe_padding(batch.jobs().map(|request| &request.history));
-        let answers = answer(&batch, &mut decoder, model, index, metrics);
+        let answers = answer(&batch, &mut decoder, model, &index, metrics);
         batch.answer(answers);
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::decode::{Advance, Margins, PathModel, PathState, TokenVectors};
-use crate::domain::{CodeShape, History, ItemNumber};
+use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
+use crate::domain::{CodeShape, CodeTable, History, ItemNumber};
 
 /// A network that remembers how long its encoder took.
 pub(super) struct Timed<'a, M> {
@@ -58,5 +58,9 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
 
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Self::Error> {
         self.model.advance(rows, beliefs)
+    }
+
+    fn place(&mut self, codes: &CodeTable, placed: &[Placement]) -> Result<(), Self::Error> {
+        self.model.place(codes, placed)
     }
 }

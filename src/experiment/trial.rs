@@ -68,7 +68,9 @@ impl Trial {
             // Nothing is left to be done in time, or the fault is the caller's, or no request for items fails so.
             Failure::Late(_) | Failure::Overloaded { .. } | Failure::Invalid(_) | Failure::Denied(_) => return false,
             Failure::OverQuota { .. } | Failure::Unauthenticated(_) => return false,
-            Failure::Off(_) | Failure::UnknownBundle(_) | Failure::Unmet { .. } => return false,
+            Failure::Off(_) | Failure::UnknownItem(_) | Failure::UnknownBundle(_) | Failure::Unmet { .. } => {
+                return false;
+            }
         };
         // The arm that chose the variant is to blame before those that only changed its settings.
         let chose = |verdict: &Verdict| self.applied(verdict).is_some_and(|arm| arm.variant.is_some());
@@ -108,7 +110,9 @@ impl Trial {
             // The caller's fault says nothing of an arm.
             Err(Failure::Invalid(_) | Failure::Denied(_) | Failure::UnknownVariant(_)) => return outcome,
             Err(Failure::OverQuota { .. } | Failure::Unauthenticated(_)) => return outcome,
-            Err(Failure::Off(_) | Failure::UnknownBundle(_) | Failure::Unmet { .. }) => return outcome,
+            Err(Failure::Off(_) | Failure::UnknownItem(_) | Failure::UnknownBundle(_) | Failure::Unmet { .. }) => {
+                return outcome;
+            }
             Err(Failure::Internal(_) | Failure::NotReady { .. } | Failure::Late(_) | Failure::Overloaded { .. }) => {
                 (true, false)
             }

@@ -12,6 +12,7 @@ mod block;
 mod config;
 mod cpu;
 mod network;
+mod placed;
 mod probe;
 mod scorer;
 mod weights;

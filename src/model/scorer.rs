@@ -10,7 +10,8 @@ use thiserror::Error;
 use super::attention::KeysValues;
 use super::config::NetworkConfig;
 use super::network::{EncoderBatch, Network};
-use crate::decode::{Advance, PathModel, PathState, TokenVectors};
+use super::placed::{check_growth, drawn_mean, token_sum};
+use crate::decode::{Advance, PathModel, PathState, Placement, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
 
 /// A network with everything that does not change between requests computed once.
@@ -261,6 +262,35 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
             beliefs: if beliefs { row_of(&found, self.config.categories, at) } else { Vec::new() },
         };
         Ok(batch.rows.iter().map(state).collect())
+    }
+
+    fn place(&mut self, codes: &CodeTable, placed: &[Placement]) -> Result<(), ScorerError> {
+        check_growth(&self.config, codes, placed)?;
+        let (width, before) = (self.config.width, self.config.items);
+        if codes.items() > before {
+            let room = Tensor::zeros([codes.items() - before, width], &self.device);
+            self.item_vectors = Tensor::cat(vec![self.item_vectors.clone(), room], 0);
+        }
+        for placement in placed {
+            let numbers: Vec<i32> = placement.like.iter().map(|&(item, _)| item as i32).collect();
+            let vector = if numbers.is_empty() {
+                token_sum(&self.tokens, width, codes, placement.item)
+            } else {
+                let count = numbers.len();
+                let numbers = Tensor::<B, 1, Int>::from_data(TensorData::new(numbers, [count]), &self.device);
+                let rows = floats(self.item_vectors.clone().select(0, numbers))?;
+                let like: Vec<(&[f32], f32)> =
+                    rows.chunks_exact(width).zip(&placement.like).map(|(row, &(_, share))| (row, share)).collect();
+                drawn_mean(&like).unwrap_or_default()
+            };
+            let row = Tensor::<B, 2>::from_data(TensorData::new(vector, [1, width]), &self.device);
+            let at = placement.item as usize;
+            // Taken out, so that the table is not shared while it is written.
+            let table = std::mem::replace(&mut self.item_vectors, Tensor::zeros([1, 1], &self.device));
+            self.item_vectors = table.slice_assign([at..at + 1, 0..width], row);
+        }
+        self.config.items = codes.items();
+        Ok(())
     }
 }
 

@@ -265,3 +265,103 @@ fn fresh_path_heads_refine_nothing() {
     assert!(state.refinement.iter().all(|x| *x == 0.0));
     assert!((state.beliefs.iter().sum::<f32>() - 1.0).abs() < 1e-5);
 }
+
+/// The codes of `config` with an item more, and item 5 with the code of item 9.
+fn grown(config: &NetworkConfig) -> CodeTable {
+    let known = codes(config);
+    let mut entries = known.entries().to_vec();
+    entries[5 * 4..6 * 4].copy_from_slice(known.code(9));
+    entries.extend([7, 0, 3, 5]);
+    CodeTable::new(config.codes, entries).unwrap()
+}
+
+fn scores(scorer: &mut impl PathModel<Error = ScorerError>, items: usize) -> Vec<f32> {
+    scorer.encode(&[&history(&[3, 8, 1])]).unwrap();
+    let mut scores = vec![0.0; items];
+    scorer.score_items(0..1, &mut scores).unwrap();
+    scores
+}
+
+#[test]
+fn a_placed_item_scores_as_the_one_it_is_like_and_all_others_as_before() {
+    let config = tiny();
+    let (network, codes, items) = (network(&config), grown(&config), config.items);
+    let placed = [Placement { item: 5, like: vec![(5, 1.0)] }, Placement { item: items as u32, like: vec![(4, 1.0)] }];
+    fn check(mut scorer: impl PathModel<Error = ScorerError>, items: usize, codes: &CodeTable, placed: &[Placement]) {
+        let before = scores(&mut scorer, items);
+        scorer.place(codes, placed).unwrap();
+        let after = scores(&mut scorer, items + 1);
+        close(&after[..items], &before);
+        close(&after[items..], &before[4..5]);
+        // And as part of a history.
+        scorer.encode(&[&history(&[4]), &history(&[items as u32])]).unwrap();
+        let mut of_both = vec![0.0; 2 * (items + 1)];
+        scorer.score_items(0..2, &mut of_both).unwrap();
+        close(&of_both[..items + 1], &of_both[items + 1..]);
+    }
+    check(on_burn(&network, &config), items, &codes, &placed);
+    check(on_cpu(&network, &config), items, &codes, &placed);
+}
+
+#[test]
+fn placing_is_the_same_on_burn_and_on_the_cpu() {
+    let config = tiny();
+    let (network, codes, items) = (network(&config), grown(&config), config.items);
+    // In this order: a clone of a network whose weights nobody has read yet draws others.
+    let mut cpu = on_cpu(&network, &config);
+    let mut burn = on_burn(&network, &config);
+    for like in [vec![], vec![(2, 0.75), (11, 0.25)]] {
+        let placed = [Placement { item: items as u32, like }];
+        burn.place(&codes, &placed).unwrap();
+        cpu.place(&codes, &placed).unwrap();
+        close(&scores(&mut burn, items + 1), &scores(&mut cpu, items + 1));
+        let sums = cpu.token_vectors().sums.unwrap().to_vec();
+        let vectors = cpu.token_vectors();
+        let token = |(r, &entry): (usize, &u16)| &vectors.rows[(r * 8 + usize::from(entry)) * 16..][..16];
+        let rows: Vec<&[f32]> = codes.code(items as u32).iter().enumerate().map(token).collect();
+        let sum: Vec<f32> = (0..16).map(|at| rows.iter().map(|row| row[at]).sum()).collect();
+        close(&sums[items * 16..], &sum);
+    }
+}
+
+#[test]
+fn placing_what_is_not_there_is_refused_and_changes_nothing() {
+    let config = tiny();
+    let (network, codes, items) = (network(&config), grown(&config), config.items);
+    let mut scorer = on_cpu(&network, &config);
+    let before = scores(&mut scorer, items);
+    let fewer = CodeTable::new(config.codes, codes.entries()[..8 * 4].to_vec()).unwrap();
+    for (codes, item, like) in [(&codes, 31, 0), (&codes, 30, 31), (&fewer, 5, 5)] {
+        assert!(scorer.place(codes, &[Placement { item, like: vec![(like, 1.0)] }]).is_err());
+    }
+    close(&scores(&mut scorer, items), &before);
+}
+
+#[test]
+fn an_item_placed_in_a_large_catalogue_is_rounded_too() {
+    let config = NetworkConfig { items: 70_000, ..tiny() };
+    let mut scorer = on_cpu(&network(&config), &config);
+    let grown = grown(&config);
+    scorer.place(&grown, &[Placement { item: 70_000, like: vec![(4, 1.0)] }]).unwrap();
+    scorer.encode(&[&history(&[3, 8])]).unwrap();
+    let (mut near, mut whole) = (vec![0.0; 70_001], vec![0.0; 70_001]);
+    assert!(scorer.score_items_nearly(0..1, &mut near).unwrap());
+    scorer.score_items(0..1, &mut whole).unwrap();
+    let margins = scorer.margins(0);
+    assert_eq!((near[70_000], whole[70_000]), (near[4], whole[4]));
+    assert!((near[70_000] - whole[70_000]).abs() <= margins.factor * margins.items[70_000]);
+}
+
+#[test]
+fn an_item_placed_among_tokens_alone_is_its_tokens() {
+    let config = tiny();
+    let network = config.init::<Flex>(&Default::default());
+    let mut scorer = on_cpu(&network, &config);
+    scorer
+        .place(&grown(&config), &[Placement { item: 5, like: vec![] }, Placement { item: 30, like: vec![] }])
+        .unwrap();
+    let scores = scores(&mut scorer, 31);
+    // Item 5 has the code of item 9 now.
+    assert_eq!(scores[5], scores[9]);
+    assert_ne!(scores[30], 0.0);
+}

@@ -1,23 +1,44 @@
 //! What a user gets of whom nothing is known: the popular items.
 
-use crate::catalog::{Candidates, Index};
+use std::sync::Arc;
+
+use crate::catalog::{Candidates, Index, View};
 use crate::domain::{Filter, ItemNumber};
 use crate::engine::{Bias, Outcome, Ranked};
 
-/// The items of an index in the order of their prior, worked out once per index, so that a cold start costs no look at
-/// the whole catalogue.
+/// The items of a view in the order of their prior, worked out once per index, so that a cold start costs no look at the
+/// whole catalogue.
 #[derive(Debug)]
 pub(super) struct Popularity {
-    /// Every eligible item: higher prior first, then lower number.
-    order: Vec<ItemNumber>,
+    /// Every item, eligible or not: higher prior first, then lower number.
+    order: Arc<[ItemNumber]>,
+    /// The least prior of any item; 0 where there is none.
+    least: f32,
+    /// How many items are eligible.
+    eligible: usize,
     /// ln of the sum of exp(prior) over them.
     log_mass: f64,
 }
 
 impl Popularity {
-    pub(super) fn of(index: &Index) -> Self {
-        let eligible = index.root(&Filter::default(), &[]);
-        Self { order: index.popular(&eligible, eligible.len()), log_mass: log_mass(index, &eligible) }
+    /// `before`: that of a view of the same index.
+    pub(super) fn of(view: &View, before: Option<&Popularity>) -> Self {
+        let index = view.index();
+        let order = before.map_or_else(
+            || {
+                let all = Candidates::of(index.len(), 0..index.len() as ItemNumber);
+                index.popular(&all, index.len()).into()
+            },
+            |before| Arc::clone(&before.order),
+        );
+        let eligible = view.root(&Filter::default(), &[]);
+        let least = order.last().map_or(0.0, |&item| index.item(item).prior);
+        Self { order, least, eligible: eligible.len(), log_mass: log_mass(index, &eligible) }
+    }
+
+    /// The least prior of any item, as smoothed popularity has it that nobody took.
+    pub(super) fn least(&self) -> f32 {
+        self.least
     }
 
     /// The k most popular items of the root. Scores are ln of prior / sum of priors over the root, each prior with what
@@ -26,7 +47,7 @@ impl Popularity {
         if !bias.is_neutral() {
             return steered(index, root, bias, k);
         }
-        let whole = root.len() == self.order.len();
+        let whole = root.len() == self.eligible;
         let log_mass = if whole { self.log_mass } else { log_mass(index, root) };
         let score = |item: ItemNumber| (prior(index, item) - log_mass) as f32;
         let popular = self.order.iter().copied().filter(|&item| root.contains(item)).take(k);

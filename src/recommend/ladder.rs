@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::catalog::{Candidates, Index};
+use crate::catalog::{Candidates, View};
 use crate::domain::{Failure, Filter, RecommendRequest, Recommendation, Steering};
 use crate::engine::{Bias, DecodeRequest, DecodeSettings, Outcome};
 
@@ -66,12 +66,13 @@ impl Ladder {
     pub(super) async fn find(
         &self,
         loaded: &Loaded,
+        view: &View,
         question: Question<'_>,
         metrics: &RecommendMetrics,
         stopwatch: &mut Stopwatch,
     ) -> Result<Found, Failure> {
-        let Variant { engine, index, .. } = &loaded.variant;
-        let key = self.cache.is_on().then(|| question.key(loaded));
+        let engine = &loaded.variant.engine;
+        let key = self.cache.is_on().then(|| question.key(loaded, view));
         if let Some(key) = key {
             let fresh = self.cache.fresh(key);
             metrics.cached(if fresh.is_some() { CacheResult::Hit } else { CacheResult::Miss });
@@ -88,7 +89,7 @@ impl Ladder {
             Ok(answer) => {
                 stopwatch.engine(&answer);
                 let (short, pruned) = (answer.outcome.short, answer.outcome.pruned);
-                let items: Vec<_> = answer.outcome.items.into_iter().map(|ranked| name::item(index, ranked)).collect();
+                let items: Vec<_> = answer.outcome.items.into_iter().map(|ranked| name::item(view, ranked)).collect();
                 match key {
                     _ if degraded => metrics.gave_less(Less::Narrow),
                     Some(key) => self.cache.put(key, &items, short),
@@ -115,8 +116,8 @@ impl Ladder {
 
 impl Found {
     /// What is popular.
-    pub(super) fn cold(outcome: Outcome, index: &Index) -> Self {
-        let items = outcome.items.into_iter().map(|ranked| name::item(index, ranked)).collect();
+    pub(super) fn cold(outcome: Outcome, view: &View) -> Self {
+        let items = outcome.items.into_iter().map(|ranked| name::item(view, ranked)).collect();
         Self { items, short: outcome.short, pruned: outcome.pruned, degraded: false }
     }
 
@@ -126,10 +127,10 @@ impl Found {
 }
 
 impl Question<'_> {
-    fn key(&self, loaded: &Loaded) -> Key {
-        let Variant { name, directory, created, bundle_version, index, .. } = &loaded.variant;
+    fn key(&self, loaded: &Loaded, view: &View) -> Key {
+        let Variant { name, directory, created, bundle_version, .. } = &loaded.variant;
         Key::of(&Asked {
-            variant: (name, directory, *created, bundle_version, index.version()),
+            variant: (name, directory, *created, bundle_version, view.version()),
             known: &self.known,
             filter: &self.request.filter,
             steering: &self.request.steering,

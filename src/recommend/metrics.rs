@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::age::ModelAges;
-use super::variant::Variant;
+use super::variant::{Loaded, Variant};
 use crate::domain::Stage;
 
 /// What the cache of answers had.
@@ -62,6 +62,7 @@ pub(super) struct RecommendMetrics {
     stages: HistogramVec,
     model_info: IntGaugeVec,
     index_items: IntGaugeVec,
+    overlay_items: IntGaugeVec,
     ages: ModelAges,
 }
 
@@ -87,6 +88,11 @@ impl RecommendMetrics {
         )?;
         let index_items =
             IntGaugeVec::new(Opts::new("reg4rec_index_items", "Items in the index of each variant"), &["variant"])?;
+        let overlay_items = IntGaugeVec::new(
+            Opts::new("reg4rec_index_overlay_items", "Items that changed since the index of each variant was built"),
+            &["variant"],
+        )?;
+        registry.register(Box::new(overlay_items.clone()))?;
         let cache = IntCounterVec::new(
             Opts::new("reg4rec_cache_requests_total", "Look-ups in the cache of answers, by what it had"),
             &["result"],
@@ -110,7 +116,19 @@ impl RecommendMetrics {
         registry.register(Box::new(index_items.clone()))?;
         let ages = ModelAges::new()?;
         registry.register(Box::new(ages.clone()))?;
-        Ok(Self { cold_start, without_deadline, short, cache, degraded, pruned, stages, model_info, index_items, ages })
+        Ok(Self {
+            cold_start,
+            without_deadline,
+            short,
+            cache,
+            degraded,
+            pruned,
+            stages,
+            model_info,
+            index_items,
+            overlay_items,
+            ages,
+        })
     }
 
     /// Counts one look-up.
@@ -133,15 +151,22 @@ impl RecommendMetrics {
     }
 
     /// Shows a variant that was loaded, and no longer the one that it replaces.
-    pub(super) fn show(&self, variant: &Variant, replaced: Option<&Variant>) {
+    pub(super) fn show(&self, loaded: &Loaded, replaced: Option<&Loaded>) {
         if let Some(old) = replaced {
             // An error says that the series is gone already.
-            drop(self.model_info.remove_label_values(&labels(old)));
+            drop(self.model_info.remove_label_values(&labels(&old.variant)));
         }
-        self.model_info.with_label_values(&labels(variant)).set(1);
-        let items = i64::try_from(variant.index.len()).unwrap_or(i64::MAX);
-        self.index_items.with_label_values(&[&variant.name]).set(items);
-        self.ages.set(&variant.name, variant.created);
+        self.model_info.with_label_values(&labels(&loaded.variant)).set(1);
+        self.show_items(loaded);
+        self.ages.set(&loaded.variant.name, loaded.variant.created);
+    }
+
+    /// Shows how many items a variant has now.
+    pub(super) fn show_items(&self, loaded: &Loaded) {
+        let (name, live) = (&loaded.variant.name, loaded.live.load());
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.index_items.with_label_values(&[name]).set(number(live.view.index().len()));
+        self.overlay_items.with_label_values(&[name]).set(number(live.view.overlaid()));
     }
 }
 

@@ -7,6 +7,10 @@ mod age;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod arm_tests;
 mod cache;
+mod catalogue;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod catalogue_tests;
 mod cold;
 mod config;
 mod door;
@@ -16,8 +20,10 @@ mod ladder;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod ladder_tests;
+mod live;
 mod metrics;
 mod name;
+mod newcomers;
 mod recommender;
 mod shelf;
 mod steering;
@@ -28,8 +34,10 @@ mod tests;
 mod variant;
 
 pub use cache::CacheConfig;
+pub use catalogue::{Catalogue, CatalogueError};
 pub use config::RecommendConfig;
 pub use events::Recorder;
+pub use newcomers::{Newcomers, Place};
 pub use recommender::{Recommender, RecommenderError};
 pub use shelf::{NoWayBack, SlotView};
 pub use variant::{Variant, VariantView};

@@ -3,19 +3,19 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::catalog::Index;
+use crate::catalog::{Index, View};
 use crate::domain::{NamedPath, Path, Recommendation, Step};
 use crate::engine::Ranked;
 
 /// One ranked item as its owner knows it.
-pub(super) fn item(index: &Index, ranked: Ranked) -> Recommendation {
-    let item = &index.item(ranked.item).item;
+pub(super) fn item(view: &View, ranked: Ranked) -> Recommendation {
+    let item = view.item(ranked.item);
     Recommendation {
         item_id: item.id.clone(),
         score: ranked.score,
         title: item.title.clone(),
         categories: item.categories.clone(),
-        path: ranked.path.map(|found| path(index, found)),
+        path: ranked.path.map(|found| path(view.index(), found)),
     }
 }
 

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::domain::{
-    Event, Exposure, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, Stage, UserEvent, Violation,
+    CatalogChange, CatalogChanged, Event, Exposure, Failure, Forgotten, ItemPage, RecommendAnswer, RecommendRequest,
+    Recorded, Stage, StoredItem, UserEvent, Violation,
 };
 use crate::experiment::{ExperimentMetrics, Experiments, ExperimentsConfig, Trial};
 use crate::history::HistoryStore;
 
 use super::RecommendConfig;
+use super::catalogue::Catalogue;
 use super::door::Door;
 use super::events::Recorder;
 use super::known::Known;
@@ -63,6 +65,8 @@ struct Inner {
     histories: Arc<HistoryStore>,
     /// None yet, or never: events are not recorded.
     recorder: OnceLock<Recorder>,
+    /// None yet, or never: the catalogue is what bundles say.
+    catalogue: OnceLock<Catalogue>,
     config: RecommendConfig,
     ladder: Ladder,
     experiments: ArcSwap<Experiments>,
@@ -90,7 +94,7 @@ impl Recommender {
             if shelf.get(&name).is_some() {
                 return Err(RecommenderError::Twice(name));
             }
-            metrics.show(&loaded.variant, None);
+            metrics.show(&loaded, None);
             shelf.put(Arc::new(loaded));
         }
         if shelf.get("").is_none() {
@@ -104,6 +108,7 @@ impl Recommender {
             swapped: watch::Sender::new(()),
             histories,
             recorder: OnceLock::new(),
+            catalogue: OnceLock::new(),
             ladder: Ladder::new(&config),
             config,
             experiments: ArcSwap::from_pointee(none.map_err(RecommenderError::Config)?),
@@ -170,23 +175,25 @@ impl Recommender {
         // Kept to the end of the request, whatever serves under that name by then.
         let loaded = self.loaded(trial.variant()).ok_or_else(|| self.unknown(trial.variant()))?;
         let settings = loaded.settings(&trial.decode())?;
-        let Variant { engine, index, .. } = &loaded.variant;
-        engine.refuse_late(deadline)?;
+        loaded.variant.engine.refuse_late(deadline)?;
+        // What the catalogue says now is kept to the end, too.
+        let live = loaded.live.load_full();
+        let (view, index) = (&live.view, live.view.index());
 
         let RecommendRequest { filter, steering, .. } = request;
         let limit = config.max_history.min(loaded.variant.max_history);
         let known = Known::of(&self.events(request), index, filter, limit);
-        let root = index.root(filter, &known.excluded);
-        let bias = bias(steering, index);
+        let root = view.root(filter, &known.excluded);
+        let bias = bias(steering, view);
         stopwatch.lap(Stage::History);
 
         let cold_start = known.history.is_empty();
         let found = if cold_start {
             metrics.cold_start.inc();
-            Found::cold(loaded.popularity.best(index, &root, &bias, request.k), index)
+            Found::cold(live.popularity.best(index, &root, &bias, request.k), view)
         } else {
             let question = Question { request, known, root, settings, bias, deadline };
-            ladder.find(&loaded, question, metrics, &mut stopwatch).await?
+            ladder.find(&loaded, view, question, metrics, &mut stopwatch).await?
         };
 
         stopwatch.lap(Stage::Resolve);
@@ -197,7 +204,7 @@ impl Recommender {
             items: found.items,
             variant: loaded.variant.name.clone(),
             bundle_version: loaded.variant.bundle_version.clone(),
-            index_version: index.version().to_owned(),
+            index_version: view.version().to_owned(),
             assignments: Vec::new(),
             cold_start,
             degraded: found.degraded,
@@ -235,6 +242,89 @@ impl Recommender {
         }
     }
 
+    /// Lets the catalogue be changed from here on, and tells what was said of it before to all that is loaded. Not for an
+    /// async task. A recommender has one catalogue: a second is refused, and the answer is false.
+    pub fn open_catalogue(&self, catalogue: Catalogue) -> bool {
+        let loaded: Vec<Arc<Loaded>> = self.inner.shelf.load().loaded().cloned().collect();
+        loaded.iter().for_each(|loaded| drop(catalogue.bring_up(loaded)));
+        let opened = self.inner.catalogue.set(catalogue).is_ok();
+        self.show_items();
+        opened
+    }
+
+    /// Changes items; when this resolves the changes are durable, and every request that comes sees them.
+    ///
+    /// # Errors
+    /// `Off` without a catalogue; `Invalid` when an embedding is none of the default variant's, and `Unmet` when its bundle
+    /// has no tokenizer for new items, with nothing changed; `Overloaded` when too many wait; `NotReady` once drained or
+    /// when the log cannot be written: then the changes may be sent again.
+    pub async fn change_items(&self, changes: Vec<CatalogChange>) -> Result<CatalogChanged, Failure> {
+        let _visit = self.inner.door.enter()?;
+        let answer = self.catalogue()?.ask(changes)?;
+        let recommender = self.clone();
+        // Goes on when the caller goes away: others may wait for the same write.
+        let working = tokio::task::spawn_blocking(move || recommender.work_off_changes());
+        working.await.map_err(|error| Failure::Internal(format!("changing items ended: {error}")))?;
+        answer.await.unwrap_or_else(|_| Err(Failure::Internal("changing items gave no answer".into())))
+    }
+
+    fn work_off_changes(&self) {
+        let Some(catalogue) = self.inner.catalogue.get() else { return };
+        catalogue.work_off(|| {
+            let shelf = self.inner.shelf.load();
+            let default = shelf.get("").cloned();
+            default.map(|default| (default, shelf.loaded().cloned().collect()))
+        });
+        self.show_items();
+    }
+
+    /// One item as it stands now.
+    ///
+    /// # Errors
+    /// `UnknownItem`; `Off` without a catalogue.
+    pub fn item(&self, id: &str) -> Result<StoredItem, Failure> {
+        let default = self.loaded("").ok_or_else(|| self.unknown(""))?;
+        self.catalogue()?.item(&default, id).ok_or_else(|| Failure::UnknownItem(id.to_owned()))
+    }
+
+    /// At most `most` items in the order of their ids, those after `after`.
+    ///
+    /// # Errors
+    /// `Off` without a catalogue.
+    pub fn items(&self, after: Option<&str>, most: usize) -> Result<ItemPage, Failure> {
+        let default = self.loaded("").ok_or_else(|| self.unknown(""))?;
+        Ok(self.catalogue()?.page(&default, after, most))
+    }
+
+    /// Folds overlays into indexes on the catalogue's schedule, for ever; without a catalogue it never ends either.
+    pub async fn tend_catalogue(&self) {
+        let Some(every) = self.inner.catalogue.get().map(Catalogue::fold_every) else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(every).await;
+            let recommender = self.clone();
+            let folded = tokio::task::spawn_blocking(move || {
+                if let Some(catalogue) = recommender.inner.catalogue.get() {
+                    catalogue.fold(|| recommender.inner.shelf.load().loaded().cloned().collect());
+                    recommender.show_items();
+                }
+            });
+            // A panic there is told by the runtime; the next turn comes all the same.
+            drop(folded.await);
+        }
+    }
+
+    fn catalogue(&self) -> Result<&Catalogue, Failure> {
+        let off = Failure::Off("this server's catalogue cannot be changed: catalogue.path is not set");
+        self.inner.catalogue.get().ok_or(off)
+    }
+
+    /// Lets the metrics say how many items there are now.
+    fn show_items(&self) {
+        self.inner.shelf.load().serving().for_each(|loaded| self.inner.metrics.show_items(loaded));
+    }
+
     /// Adds a variant, or replaces the one of the same name. Requests that run keep the one they began with. What was
     /// replaced stays loaded and warm, for [`Recommender::rollback`]; the one before that ends with its last request.
     ///
@@ -242,6 +332,8 @@ impl Recommender {
     pub fn set_variant(&self, variant: Variant) -> Result<(), RecommenderError> {
         let loaded = Arc::new(Loaded::new(variant).map_err(RecommenderError::Config)?);
         let name = loaded.variant.name.clone();
+        // Held until it serves, so that no change of the catalogue passes it by.
+        let _unchanged = self.inner.catalogue.get().map(|catalogue| catalogue.bring_up(&loaded));
         let evicted = self.change(&name, |shelf| shelf.put(loaded));
         if let Some(evicted) = evicted {
             tokio::spawn(end(evicted));
@@ -273,7 +365,7 @@ impl Recommender {
         let (old, new) = (before.get(name).cloned(), next.get(name).cloned());
         shelf.store(Arc::new(next));
         if let Some(new) = new.filter(|new| !old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new))) {
-            metrics.show(&new.variant, old.as_ref().map(|old| &old.variant));
+            metrics.show(&new, old.as_deref());
         }
         drop(changing);
         swapped.send_replace(());

@@ -58,6 +58,11 @@ impl Shelf {
         self.slots.values().map(|slot| &slot.current)
     }
 
+    /// All that are loaded: those that serve, and those that they would go back to.
+    pub(super) fn loaded(&self) -> impl Iterator<Item = &Arc<Loaded>> {
+        self.slots.values().flat_map(|slot| std::iter::once(&slot.current).chain(&slot.previous))
+    }
+
     /// Lets `loaded` serve under its name. What it replaces becomes the previous one; what was previous is handed out.
     pub(super) fn put(&mut self, loaded: Arc<Loaded>) -> Option<Arc<Loaded>> {
         let name = loaded.variant.name.clone();

@@ -1,14 +1,15 @@
 //! A request's steering in the terms of one index.
 
-use crate::catalog::{Candidates, Index};
+use crate::catalog::View;
 use crate::domain::{Steering, Token};
 use crate::engine::Bias;
 
 /// Categories become sets of items, likes become tokens: an item with all tokens of a liked one gets all of its weight.
-pub(super) fn bias(steering: &Steering, index: &Index) -> Bias {
+pub(super) fn bias(steering: &Steering, view: &View) -> Bias {
+    let index = view.index();
     let set = |(name, nats): &(String, f32)| {
-        let items = index.of_category(name);
-        (!items.is_empty()).then(|| (Candidates::of(index.len(), items.iter().copied()), *nats))
+        let items = view.of_category(name);
+        (!items.is_empty()).then_some((items, *nats))
     };
     let tokens = |(id, nats): &(String, f32)| {
         let code = index.number(id).map(|number| index.codes().code(number)).unwrap_or_default();

@@ -38,6 +38,7 @@ pub(super) async fn variant(name: &str, model: FakeModel, index: Arc<Index>, met
         name: name.into(),
         engine: engine.start(|| Ok::<_, String>(model)).await.unwrap(),
         index,
+        newcomers: None,
         bundle_name: "demo".into(),
         bundle_version: "7".into(),
         created: SystemTime::now() - Duration::from_secs(3600),

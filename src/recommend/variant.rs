@@ -1,15 +1,18 @@
 //! A loaded bundle with decode settings, the target of traffic.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use crate::catalog::Index;
-use crate::domain::{DecodeOverrides, Failure, Violation};
+use arc_swap::ArcSwap;
+
+use crate::catalog::{Index, View};
+use crate::domain::{DecodeOverrides, Failure, ItemNumber, Violation};
 use crate::engine::DecodeSettings;
 use crate::engine::EngineHandle;
 
-use super::cold::Popularity;
+use super::live::Live;
+use super::newcomers::Newcomers;
 
 /// What it takes to serve one variant.
 #[derive(Debug, Clone)]
@@ -18,8 +21,10 @@ pub struct Variant {
     pub name: String,
     /// The engine that holds its network; warm.
     pub engine: EngineHandle,
-    /// Its items; the same index that the engine searches.
+    /// The items that it has learnt; the index that the engine began with.
     pub index: Arc<Index>,
+    /// Finds places for items that it has not learnt; none where the bundle's tokenizer cannot be read.
+    pub newcomers: Option<Arc<dyn Newcomers>>,
     /// The bundle's name.
     pub bundle_name: String,
     /// The bundle's version, echoed in answers.
@@ -63,7 +68,10 @@ pub struct VariantView {
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) variant: Variant,
-    pub(super) popularity: Popularity,
+    /// Its items as they are now.
+    pub(super) live: ArcSwap<Live>,
+    /// The learnt items in the order of their ids; made when it is first asked for.
+    by_id: OnceLock<Vec<ItemNumber>>,
 }
 
 impl Loaded {
@@ -73,8 +81,18 @@ impl Loaded {
         if variant.max_history == 0 {
             return Err(vec![Violation::new("max_history", "0: expected at least 1")]);
         }
-        let popularity = Popularity::of(&variant.index);
-        Ok(Self { variant, popularity })
+        let live = ArcSwap::from_pointee(Live::of(View::of(Arc::clone(&variant.index))));
+        Ok(Self { variant, live, by_id: OnceLock::new() })
+    }
+
+    /// The learnt items in the order of their ids.
+    pub(super) fn by_id(&self) -> &[ItemNumber] {
+        self.by_id.get_or_init(|| {
+            let index = &self.variant.index;
+            let mut numbers: Vec<ItemNumber> = (0..index.len() as ItemNumber).collect();
+            numbers.sort_unstable_by(|&one, &other| index.item(one).item.id.cmp(&index.item(other).item.id));
+            numbers
+        })
     }
 
     /// The settings of one request.
@@ -85,8 +103,8 @@ impl Loaded {
     }
 
     pub(super) fn view(&self, default: &str) -> VariantView {
-        let Variant { name, engine, index, bundle_name, bundle_version, settings, created, directory, .. } =
-            &self.variant;
+        let Variant { name, engine, bundle_name, bundle_version, settings, created, directory, .. } = &self.variant;
+        let live = self.live.load();
         VariantView {
             name: name.clone(),
             default: name == default,
@@ -95,8 +113,8 @@ impl Loaded {
             bundle_version: bundle_version.clone(),
             created: *created,
             directory: directory.clone(),
-            index_version: index.version().to_owned(),
-            items: index.len(),
+            index_version: live.view.version().to_owned(),
+            items: live.view.index().len(),
             settings: settings.clone(),
         }
     }

@@ -10,11 +10,12 @@ use prometheus::Registry;
 
 use crate::artifact::{self, Golden, LoadedBundle, Manifest, WarmupShape};
 use crate::engine::{DecodeSettings, Engine, EngineConfig, EngineError, EngineHandle, EngineMetrics};
-use crate::recommend::Variant;
+use crate::recommend::{Newcomers, Variant};
 
 use super::available::available;
 use super::device::{Device, Weights};
 use super::metrics::ReloadMetrics;
+use super::newcomers::BundleNewcomers;
 use super::refusal::{Refusal, ReloadStage};
 use super::{golden, memory};
 
@@ -63,8 +64,13 @@ impl Loader {
         self.stage(ReloadStage::Memory, fits).await?;
         let bundle = self.stage(ReloadStage::Verify, read(dir, artifact::load)).await?;
         let settings: DecodeSettings = self.stage(ReloadStage::Verify, async { bundle.manifest.decode_as() }).await?;
-        let LoadedBundle { manifest, index, weights, golden, warmup, weight_facts, .. } = bundle;
+        let LoadedBundle { manifest, index, weights, codebooks, golden, warmup, weight_facts, .. } = bundle;
         let index = Arc::new(index);
+        let newcomers = BundleNewcomers::new(&codebooks, Arc::clone(&index));
+        drop(codebooks);
+        let newcomers = newcomers.inspect_err(|reason| {
+            tracing::info!(variant = name, reason, "the bundle gives no tokens to items that come later");
+        });
         let engine = Engine {
             name: name.to_owned(),
             index: Arc::clone(&index),
@@ -79,6 +85,7 @@ impl Loader {
             name: name.to_owned(),
             engine,
             index,
+            newcomers: newcomers.ok().map(|newcomers| Arc::new(newcomers) as Arc<dyn Newcomers>),
             created: created(&manifest),
             directory: dir.to_owned(),
             max_history: manifest.network.max_history,

@@ -11,6 +11,7 @@ mod golden;
 mod loader;
 mod memory;
 mod metrics;
+mod newcomers;
 mod pointers;
 mod refusal;
 mod swap;

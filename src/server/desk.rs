@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, UserEvent};
+use crate::domain::{
+    CatalogChange, CatalogChanged, Failure, Forgotten, ItemPage, RecommendAnswer, RecommendRequest, Recorded,
+    StoredItem, UserEvent,
+};
 use crate::recommend::{Recommender, VariantView};
 
 /// What the server needs of a recommender. A trait so that tests can serve a fake one over a real socket.
@@ -23,6 +26,26 @@ pub trait Recommends: Send + Sync + 'static {
 
     /// Removes all that is stored of a user.
     fn forget(&self, user: String) -> impl Future<Output = Result<Forgotten, Failure>> + Send;
+
+    /// Changes items; resolves when the changes are durable and served.
+    fn change_items(
+        &self,
+        changes: Vec<CatalogChange>,
+    ) -> impl Future<Output = Result<CatalogChanged, Failure>> + Send {
+        drop(changes);
+        std::future::ready(Err(Failure::Off("this server's catalogue cannot be changed")))
+    }
+
+    /// One item as it stands.
+    fn item(&self, id: &str) -> Result<StoredItem, Failure> {
+        Err(Failure::UnknownItem(id.to_owned()))
+    }
+
+    /// At most `most` items after an id, in the order of their ids.
+    fn items(&self, after: Option<&str>, most: usize) -> Result<ItemPage, Failure> {
+        let _ = (after, most);
+        Ok(ItemPage::default())
+    }
 
     /// What is loaded.
     fn variants(&self) -> Vec<VariantView>;
@@ -56,6 +79,18 @@ impl Recommends for Recommender {
 
     async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
         Recommender::forget(self, user).await
+    }
+
+    async fn change_items(&self, changes: Vec<CatalogChange>) -> Result<CatalogChanged, Failure> {
+        Recommender::change_items(self, changes).await
+    }
+
+    fn item(&self, id: &str) -> Result<StoredItem, Failure> {
+        Recommender::item(self, id)
+    }
+
+    fn items(&self, after: Option<&str>, most: usize) -> Result<ItemPage, Failure> {
+        Recommender::items(self, after, most)
     }
 
     fn variants(&self) -> Vec<VariantView> {

@@ -30,11 +30,26 @@ pub(super) enum Method {
     RecommendStream,
     Record,
     RecordStream,
+    UpsertItems,
+    RemoveItems,
+    SetEligibility,
+    GetItem,
+    ListItems,
 }
 
 impl Method {
-    const ALL: [Method; 5] =
-        [Method::Recommend, Method::RecommendBatch, Method::RecommendStream, Method::Record, Method::RecordStream];
+    const ALL: [Method; 10] = [
+        Method::Recommend,
+        Method::RecommendBatch,
+        Method::RecommendStream,
+        Method::Record,
+        Method::RecordStream,
+        Method::UpsertItems,
+        Method::RemoveItems,
+        Method::SetEligibility,
+        Method::GetItem,
+        Method::ListItems,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -43,6 +58,11 @@ impl Method {
             Method::RecommendStream => "RecommendStream",
             Method::Record => "Record",
             Method::RecordStream => "RecordStream",
+            Method::UpsertItems => "UpsertItems",
+            Method::RemoveItems => "RemoveItems",
+            Method::SetEligibility => "SetEligibility",
+            Method::GetItem => "GetItem",
+            Method::ListItems => "ListItems",
         }
     }
 

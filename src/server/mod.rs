@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod catalogue;
 mod config;
 mod desk;
 mod events;

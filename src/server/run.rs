@@ -16,12 +16,14 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::rollout::Rollout;
 use crate::wire::v1::admin_service_server::AdminServiceServer;
+use crate::wire::v1::catalog_service_server::CatalogServiceServer;
 use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 use crate::wire::{ADMIN_DESCRIPTORS, DESCRIPTORS};
 
 use super::access::{AccessLayer, Clients};
 use super::admin::{self, Admin};
+use super::catalogue::Catalogue;
 use super::config::ServerConfig;
 use super::desk::{Desk, Phase, Recommends};
 use super::events::Events;
@@ -235,7 +237,9 @@ impl<R: Recommends> Server<R> {
             RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
         let events = Events { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) };
         let events = EventServiceServer::new(events).max_decoding_message_size(self.config.max_message_bytes);
-        let calls = mount(mount(Router::new(), service), events);
+        let catalogue = Catalogue { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) };
+        let catalogue = CatalogServiceServer::new(catalogue).max_decoding_message_size(self.config.max_message_bytes);
+        let calls = mount(mount(mount(Router::new(), service), events), catalogue);
         let calls = calls.route_layer(self.access());
         let calls = calls.route_layer(axum::middleware::from_fn_with_state(front, front::pass));
         let reflection = || {

@@ -1,6 +1,6 @@
 //! What is kept of the features, so that the row of an item that comes later can be built.
 
-use super::encoders::{BlockModel, Encoded};
+use super::encoders::{BlockModel, Encoded, Encoder};
 use super::{FeatureBlock, FeatureConfig, FeatureTable, ItemSource, TokenizerError};
 
 /// The fitted modalities: encoders, means, deviations, scales.
@@ -19,6 +19,14 @@ impl FeatureModel {
     /// Numbers in a row, masks included.
     pub fn width(&self) -> usize {
         self.blocks.iter().map(|block| block.width() + 1).sum()
+    }
+
+    /// The length of the embeddings that it reads; none: it reads none.
+    pub fn embedding_width(&self) -> Option<usize> {
+        self.blocks.iter().find_map(|block| match &block.encoder {
+            Encoder::Embedding { given, .. } => Some(*given),
+            _ => None,
+        })
     }
 
     /// The rows of items that come later. They have no behaviour yet, so that block is zeros with mask 0.

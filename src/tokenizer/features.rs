@@ -1,5 +1,7 @@
 //! The feature row of every item: content, behaviour, category, brand and price, standardised, weighted, side by side.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::encoders::{BlockModel, Encoded, Encoder};
@@ -56,6 +58,13 @@ impl FeatureTable {
     /// Number of items.
     pub fn items(&self) -> usize {
         self.rows.len() / self.width
+    }
+
+    /// The columns that only items with a past have: the behaviour block and its mask.
+    pub fn columns_of_the_past(&self) -> Vec<Range<usize>> {
+        let masks = self.width - self.blocks.len();
+        let past = self.blocks.iter().enumerate().filter(|(_, block)| block.modality == Modality::Behaviour);
+        past.flat_map(|(at, block)| [block.start..block.start + block.width, masks + at..masks + at + 1]).collect()
     }
 
     /// One item's row.

@@ -25,6 +25,7 @@ mod fit_tests;
 mod fixtures;
 #[cfg(feature = "train")]
 mod learning;
+mod likeness;
 mod matrix;
 #[cfg(feature = "train")]
 mod measure;
@@ -51,6 +52,7 @@ pub use feature_model::FeatureModel;
 pub use features::{FeatureBlock, FeatureTable, ItemSource, features};
 #[cfg(feature = "train")]
 pub use fit::{FitProgress, Fitted, LossParts, fit};
+pub use likeness::Likeness;
 pub use mpq::config::{CodebookUpdate, MpqConfig, Orthogonality};
 pub use opq::config::OpqConfig;
 pub use quantiser::Quantiser;

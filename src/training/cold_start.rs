@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
 use super::fit::{Narrator, Prepared, WorkDirectory, columns_of_the_past, item_source};
-use super::newcomers::{Arrival, Launch, Likeness};
+use super::newcomers::{Arrival, Launch};
 use super::preset::Preset;
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
 use super::record::{Bench, dataset_facts, epoch_points, record_machine};
@@ -25,7 +25,7 @@ use crate::evaluation::{
     ContentKnn, Placed, Popular, Ranker, RunLabel, RunRecord, Search, Trial, evaluate_with_places, event_counts,
 };
 use crate::model::{CpuScorer, NetworkConfig, load_weights};
-use crate::tokenizer::{FeatureTable, ItemSource, Modality};
+use crate::tokenizer::{FeatureTable, ItemSource, Likeness, Modality};
 
 /// Weights of an event to the one after it that content-kNN tries; the best on these very targets is kept, in its favour.
 const DECAYS: [f32; 4] = [0.25, 0.5, 0.75, 1.0];

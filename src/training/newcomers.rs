@@ -5,56 +5,13 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::fit::columns_of_the_past;
 use crate::domain::{CodeTable, HistoryEntry, Violation};
 use crate::evaluation::{Trial, last_states};
 use crate::model::{Network, NetworkConfig, flat_codes};
-use crate::tokenizer::FeatureTable;
+use crate::tokenizer::Likeness;
 
 /// Histories that say in which direction all score alike.
 const HISTORIES: usize = 2_000;
-
-/// Likeness counts by this power of its cosine.
-const SHARPNESS: i32 = 8;
-
-/// Feature rows of length one, without what only a past tells: that is no likeness to an item that has none.
-#[derive(Debug, Clone)]
-pub struct Likeness {
-    width: usize,
-    rows: Vec<f32>,
-}
-
-impl Likeness {
-    /// The rows of `items` of a table, in that order.
-    pub fn of(table: &FeatureTable, items: impl IntoIterator<Item = usize>) -> Self {
-        let past = columns_of_the_past(table);
-        let rows = items.into_iter().flat_map(|item| {
-            let mut row = table.row(item).to_vec();
-            past.iter().cloned().flatten().for_each(|column| row[column] = 0.0);
-            let length = length(&row).max(f32::MIN_POSITIVE);
-            row.iter_mut().for_each(|value| *value /= length);
-            row
-        });
-        Self { width: table.width, rows: rows.collect() }
-    }
-
-    fn rows(&self) -> impl IndexedParallelIterator<Item = &[f32]> {
-        self.rows.par_chunks_exact(self.width)
-    }
-
-    /// The `count` rows likest to `row` with the powers of their cosines, likest first.
-    fn nearest(&self, row: &[f32], count: usize) -> Vec<(usize, f32)> {
-        let dot = |other: &[f32]| other.iter().zip(row).map(|(a, b)| a * b).sum::<f32>();
-        let mut like: Vec<(usize, f32)> = self.rows.chunks_exact(self.width).map(dot).enumerate().collect();
-        let closer = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if count < like.len() {
-            like.select_nth_unstable_by(count, closer);
-            like.truncate(count);
-        }
-        like.sort_unstable_by(closer);
-        like.into_iter().map(|(item, cosine)| (item, cosine.max(1.0e-3).powi(SHARPNESS))).collect()
-    }
-}
 
 /// How newcomers start.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -108,10 +65,9 @@ impl Launch {
             .rows()
             .flat_map_iter(|row| {
                 let like = known.likeness.nearest(row, self.neighbours);
-                let total: f32 = like.iter().map(|(_, weight)| weight).sum();
                 let (mut mean, mut lengths) = (vec![0.0f32; d], 0.0);
-                for (item, weight) in like {
-                    let (vector, share) = (&known.vectors[item * d..(item + 1) * d], weight / total);
+                for (item, share) in like {
+                    let vector = &known.vectors[item * d..(item + 1) * d];
                     lengths += share * length(vector);
                     mean.iter_mut().zip(vector).for_each(|(sum, value)| *sum += share * value);
                 }
@@ -230,7 +186,7 @@ mod tests {
 
     fn likeness(rows: &[[f32; 2]]) -> Likeness {
         let unit = |row: &[f32; 2]| row.map(|value| value / length(row));
-        Likeness { width: 2, rows: rows.iter().flat_map(unit).collect() }
+        Likeness::of_rows(2, rows.iter().flat_map(unit).collect())
     }
 
     /// h whose last number is always two, the others of either sign.

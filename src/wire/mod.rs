@@ -4,6 +4,7 @@
 //! The strings of requests are bytes in [`v1`] (see `build.rs`), so that one that is not UTF-8 is a named violation like
 //! any other instead of a message that cannot be read.
 
+pub mod catalogue;
 mod checks;
 mod codec;
 pub mod decode;
@@ -27,6 +28,7 @@ pub mod v1 {
 pub mod client {
     include!(concat!(env!("OUT_DIR"), "/client/reg4rec.v1.rs"));
     pub use admin_service_client::AdminServiceClient;
+    pub use catalog_service_client::CatalogServiceClient;
     pub use event_service_client::EventServiceClient;
     pub use recommendation_service_client::RecommendationServiceClient;
 }

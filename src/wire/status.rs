@@ -41,6 +41,10 @@ fn row(failure: &Failure, request_id: &str) -> Row {
             let name: String = name.chars().take(64).collect();
             row(Code::NotFound, "UNKNOWN_VARIANT", format!("no variant {name:?} is loaded"))
         }
+        Failure::UnknownItem(id) => {
+            let id: String = id.chars().take(256).collect();
+            row(Code::NotFound, "UNKNOWN_ITEM", format!("no item has the id {id:?}"))
+        }
         Failure::UnknownBundle(path) => {
             let path: String = path.chars().take(256).collect();
             row(Code::NotFound, "UNKNOWN_BUNDLE", format!("the registry holds no bundle {path:?}"))
@@ -163,6 +167,7 @@ mod tests {
             (Failure::Invalid(vec![Violation::new("k", "is 0")]), Code::InvalidArgument, "INVALID_FIELDS"),
             (Failure::UnknownVariant("x".into()), Code::NotFound, "UNKNOWN_VARIANT"),
             (Failure::UnknownBundle("a/1".into()), Code::NotFound, "UNKNOWN_BUNDLE"),
+            (Failure::UnknownItem("hat".into()), Code::NotFound, "UNKNOWN_ITEM"),
             (Failure::Unmet { code: "NO_PREVIOUS", reason: "x".into() }, Code::FailedPrecondition, "NO_PREVIOUS"),
             (Failure::OverQuota { client: "a".into(), retry_after: SECOND }, Code::ResourceExhausted, "OVER_QUOTA"),
             (Failure::Unauthenticated("no key"), Code::Unauthenticated, "UNAUTHENTICATED"),

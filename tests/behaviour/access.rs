@@ -12,7 +12,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_reques
 use tonic_types::StatusExt;
 
 use reg4rec::server::{KeyConfig, NewKey, Role};
-use reg4rec::wire::client::{AdminServiceClient, EventServiceClient};
+use reg4rec::wire::client::{AdminServiceClient, CatalogServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
 use crate::bundle;
@@ -52,8 +52,9 @@ async fn a_call_needs_a_key_with_the_role_of_its_service() {
     let asked = Arc::new(AtomicUsize::new(0));
     let (shop, shop_known) = key("shop", &[Role::Recommend]);
     let (pixel, pixel_known) = key("pixel", &[Role::Events]);
+    let (keeper, keeper_known) = key("keeper", &[Role::Catalogue]);
     let fake = Fake { asked: Arc::clone(&asked), ..Fake::default() };
-    let server = serving(vec![shop_known, pixel_known], fake).await;
+    let server = serving(vec![shop_known, pixel_known, keeper_known], fake).await;
     let mut client = server.client().await;
 
     let status = client.recommend(user("u")).await.expect_err("answered without a key");
@@ -73,6 +74,14 @@ async fn a_call_needs_a_key_with_the_role_of_its_service() {
     let status = events.record(saying(v1::RecordRequest::default(), pixel.reveal())).await.expect_err("recorded");
     assert_eq!(status.code(), Code::InvalidArgument, "the key was not enough: {status:?}");
 
+    let mut items = CatalogServiceClient::new(server.channel().await);
+    let status = items.upsert_items(saying(v1::UpsertItemsRequest::default(), shop.reveal())).await.expect_err("made");
+    assert_eq!(reason(&status), (Code::PermissionDenied, "DENIED".into()));
+    assert!(status.message().contains("catalogue"), "{}", status.message());
+    let status =
+        items.upsert_items(saying(v1::UpsertItemsRequest::default(), keeper.reveal())).await.expect_err("made");
+    assert_eq!(status.code(), Code::InvalidArgument, "the key was not enough: {status:?}");
+
     // Balancers ask without a key; what the service looks like is told to any key.
     assert!(server.health("").await.is_some());
     let ask = ServerReflectionRequest {
@@ -87,7 +96,7 @@ async fn a_call_needs_a_key_with_the_role_of_its_service() {
     let (_, page) = server.page("/metrics").await;
     for line in [
         r#"reg4rec_access_refused_total{reason="unauthenticated"} 3"#,
-        r#"reg4rec_access_refused_total{reason="denied"} 2"#,
+        r#"reg4rec_access_refused_total{reason="denied"} 3"#,
         r#"reg4rec_requests_total{code="UNAUTHENTICATED",method="Recommend",variant="none"} 2"#,
     ] {
         assert!(page.contains(line), "{line} is not in\n{page}");

@@ -8,8 +8,8 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, TokenVectors};
-use reg4rec::domain::{CodeShape, History};
+use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, Placement, TokenVectors};
+use reg4rec::domain::{CodeShape, CodeTable, History};
 use reg4rec::engine::{Engine, EngineConfig, EngineMetrics};
 use reg4rec::history::{HistoryConfig, HistoryStore};
 use reg4rec::recommend::{RecommendConfig, Recommender, Variant};
@@ -48,6 +48,10 @@ impl PathModel for Panics {
     fn advance(&mut self, _: &[Advance], _: bool) -> Result<Vec<PathState>, String> {
         panic!("asked to panic")
     }
+
+    fn place(&mut self, _: &CodeTable, _: &[Placement]) -> Result<(), String> {
+        panic!("asked to panic")
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +69,7 @@ async fn a_dead_engine_hangs_nobody_and_ends_the_server_with_an_error() {
         name: "default".into(),
         engine: engine.start(move || Ok::<_, String>(model)).await.unwrap(),
         index,
+        newcomers: None,
         bundle_name: "panics".into(),
         bundle_version: "1".into(),
         created: std::time::SystemTime::UNIX_EPOCH,

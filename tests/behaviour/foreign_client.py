@@ -10,6 +10,7 @@ from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 SERVICE = "reg4rec.v1.RecommendationService"
+CATALOGUE = "reg4rec.v1.CatalogService"
 
 
 def main(address):
@@ -17,7 +18,7 @@ def main(address):
     channel = grpc.insecure_channel(address, options=options)
     database = ProtoReflectionDescriptorDatabase(channel)
     services = set(database.get_services())
-    assert {SERVICE, "grpc.health.v1.Health"} <= services, services
+    assert {SERVICE, CATALOGUE, "grpc.health.v1.Health"} <= services, services
     pool = descriptor_pool.DescriptorPool(database)
     methods = pool.FindServiceByName(SERVICE).methods_by_name
     assert set(methods) == {"Recommend", "RecommendBatch", "RecommendStream"}, set(methods)
@@ -71,7 +72,36 @@ def main(address):
     code, details = refused("Recommend", Request(user_id="u"), timeout=0.008)
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED, (code, details)
     assert len(ask("Recommend", Request(user_id="u")).items) == 10
+    of_items(channel, pool)
     print("ok")
+
+
+def of_items(channel, pool):
+    """What the catalogue's service takes and refuses, over a server that keeps no items."""
+    methods = pool.FindServiceByName(CATALOGUE).methods_by_name
+    assert set(methods) == {"UpsertItems", "RemoveItems", "SetEligibility", "GetItem", "ListItems"}, set(methods)
+
+    def ask(name, **fields):
+        request, answer = (message_factory.GetMessageClass(kind) for kind in (methods[name].input_type, methods[name].output_type))
+        call = channel.unary_unary(f"/{CATALOGUE}/{name}", request.SerializeToString, answer.FromString)
+        return call(request(**fields), timeout=10)
+
+    def refused(name, **fields):
+        try:
+            answer = ask(name, **fields)
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        raise AssertionError(f"accepted: {answer}")
+
+    assert not ask("ListItems", page_size=10).items
+    assert refused("GetItem", item_id="hat")[0] == grpc.StatusCode.NOT_FOUND
+    item = {"item_id": "hat", "title": "Red hat", "categories": ["Hats", ""], "price": -1.0, "embedding": [0.5]}
+    expected = (grpc.StatusCode.INVALID_ARGUMENT, "2 invalid fields: items[0].categories[1], items[0].price")
+    assert refused("UpsertItems", items=[item]) == expected, refused("UpsertItems", items=[item])
+    item = {"item_id": "hat", "title": "Red hat", "categories": ["Hats"], "price": 1.0, "eligible": False}
+    assert refused("UpsertItems", items=[item])[0] == grpc.StatusCode.FAILED_PRECONDITION
+    assert refused("SetEligibility", items=[{"item_id": "hat"}])[0] == grpc.StatusCode.FAILED_PRECONDITION
+    assert refused("RemoveItems", item_ids=[])[0] == grpc.StatusCode.INVALID_ARGUMENT
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ mod admin;
 mod bad_input;
 mod batch_call;
 mod bundle;
+mod catalogue;
 mod deadline;
 mod engine_stop;
 mod events;

@@ -10,7 +10,7 @@ use reg4rec::artifact::{BundleRegistry, Golden};
 use reg4rec::catalog::Index;
 use reg4rec::config::Config;
 use reg4rec::history::HistoryStore;
-use reg4rec::recommend::{Recommender, Recorder};
+use reg4rec::recommend::{Catalogue, CatalogueError, Recommender, Recorder};
 use reg4rec::rollout::{self, Candidate, Loader, Pointers, Rollout};
 
 use crate::histories;
@@ -101,6 +101,7 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
     if let Some(recorder) = recorder {
         recommender.record_with(recorder);
     }
+    open_catalogue(config, &recommender, registry).await?;
     let rollout = Rollout::new(recommender.clone(), loader, pointers, names);
     Ok(Ready { recommender, rollout, example })
 }
@@ -117,6 +118,18 @@ async fn open_log(
         tracing::info!(?opened, "the event log is open");
         recorder
     }))
+}
+
+/// Reads what was said of items, and lets more be said.
+async fn open_catalogue(config: &Config, recommender: &Recommender, registry: &Registry) -> anyhow::Result<()> {
+    let (settings, recommender, registry) = (config.catalogue.clone(), recommender.clone(), registry.clone());
+    let opened = tokio::task::spawn_blocking(move || -> Result<(), CatalogueError> {
+        if let Some(catalogue) = Catalogue::open(&settings, &registry)? {
+            recommender.open_catalogue(catalogue);
+        }
+        Ok(())
+    });
+    opened.await?.context("catalogue.path")
 }
 
 /// `--history A,B,C` with items that the bundle knows.

@@ -77,9 +77,9 @@ async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
     let opening = tokio::spawn(async move {
         match load::load(&config, source, &registry).await {
             Ok(Ready { recommender, rollout, example }) => {
-                open(&opener, recommender, rollout.clone());
+                open(&opener, recommender.clone(), rollout.clone());
                 say(&format!("ready. Ask:\n  {} ask --server {address} {example} --explain", tool()));
-                rollout.follow(config.registry.poll()).await;
+                tokio::join!(rollout.follow(config.registry.poll()), recommender.tend_catalogue());
             }
             // Nobody listens any more when the server is draining already.
             Err(error) => drop(failed.send(error)),

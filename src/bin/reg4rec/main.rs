@@ -7,6 +7,7 @@ mod bundle;
 mod channel;
 mod events;
 mod experiment;
+mod items;
 mod key;
 mod load;
 mod page;
@@ -41,6 +42,8 @@ enum Command {
     Events(events::Events),
     /// Removes what is stored of a user, by a running server or from its log's files
     Forget(events::Forget),
+    /// Makes, changes, removes and shows the items of a running server
+    Items(items::Items),
     /// Looks into a bundle's directory, or publishes it to a registry
     #[command(subcommand)]
     Bundle(bundle::Bundle),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Record(record) => record.run(),
         Command::Events(events) => events.run(),
         Command::Forget(forget) => forget.run(),
+        Command::Items(items) => items.run(),
         Command::Bundle(bundle) => bundle.run(),
         Command::Variants(variants) => variants.run(),
         Command::Experiment(experiment) => experiment.run(),

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use crate::catalog::{Candidates, CatalogItem, Index};
-use crate::decode::{Advance, DecodeJob, DecodeSettings, Outcome, PathModel, PathState, TokenVectors, decode};
+use crate::decode::{
+    Advance, DecodeJob, DecodeSettings, Outcome, PathModel, PathState, Placement, TokenVectors, decode,
+};
 use crate::domain::{CodeShape, CodeTable, EventKind, Filter, History, HistoryEntry, Item, Token};
 
 /// What a user likes: s(i) is the sum of its tokens' scores and of <residual, the item's row>.
@@ -132,6 +134,12 @@ impl PathModel for Fake {
             .collect();
         let states = self.paths.iter().map(|(request, tokens)| (self.read)(self.keys[*request], tokens));
         Ok(states.map(|state| PathState { refinement: state.token_refinements, beliefs: state.beliefs }).collect())
+    }
+
+    fn place(&mut self, codes: &CodeTable, _: &[Placement]) -> Result<(), Infallible> {
+        self.rows.resize(codes.items() * self.width, 0.0);
+        self.codes = codes.clone();
+        Ok(())
     }
 }
 

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use crate::decode::{
-    Advance, Bias, DecodeJob, DecodeSettings, Engine, Margins, Outcome, PathModel, PathState, TokenVectors, decode,
+    Advance, Bias, DecodeJob, DecodeSettings, Engine, Margins, Outcome, PathModel, PathState, Placement, TokenVectors,
+    decode,
 };
-use crate::domain::{CodeShape, Filter, History, ItemNumber};
+use crate::domain::{CodeShape, CodeTable, Filter, History, ItemNumber};
 
 use super::fake::{Fake, everything, history, noise, random_catalogue};
 
@@ -67,6 +68,10 @@ impl PathModel for Near {
 
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, Infallible> {
         self.truth.advance(rows, beliefs)
+    }
+
+    fn place(&mut self, codes: &CodeTable, placed: &[Placement]) -> Result<(), Infallible> {
+        self.truth.place(codes, placed)
     }
 }
 

@@ -8,10 +8,11 @@ use super::attention::{Heads, Memory, attend};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
-use super::vectors::{Items, add_tokens};
-use crate::decode::exp;
+use super::vectors::{Items, add_tokens, resized};
+use crate::decode::{Placement, exp};
 use crate::domain::{CodeTable, HistoryEntry};
 use crate::model::block;
+use crate::model::placed::token_sum;
 use crate::model::scorer::{ScorerError, floats};
 use crate::model::{Network, NetworkConfig};
 
@@ -93,6 +94,19 @@ pub struct Read<'a> {
 }
 
 impl CpuNetwork {
+    /// Takes in the items of `codes` that are new or have another code.
+    pub fn place(&mut self, codes: &CodeTable, placed: &[Placement]) {
+        let width = self.heads.width;
+        if let Some(sums) = &mut self.token_sums {
+            resized(sums, codes.items() * width);
+            for placement in placed {
+                let sum = token_sum(&self.tokens, width, codes, placement.item);
+                sums[placement.item as usize * width..][..width].copy_from_slice(&sum);
+            }
+        }
+        self.items.place(codes, &self.tokens, width, placed);
+    }
+
     /// The weights of `network`, for the items of `codes`.
     pub fn of<B: Backend>(
         network: &Network<B>,

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use super::layers::Room;
 use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read};
-use crate::decode::{Advance, Margins, PathModel, PathState, TokenVectors};
+use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber};
+use crate::model::placed::check_growth;
 use crate::model::scorer::{ScorerError, check_codes, check_histories};
 use crate::model::{Network, NetworkConfig};
 
@@ -160,6 +161,13 @@ impl PathModel for CpuScorer {
             beliefs: found[row * categories..(row + 1) * categories].to_vec(),
         };
         Ok((0..rows.len()).map(state).collect())
+    }
+
+    fn place(&mut self, codes: &CodeTable, placed: &[Placement]) -> Result<(), ScorerError> {
+        check_growth(&self.config, codes, placed)?;
+        self.config.items = codes.items();
+        self.network.place(codes, placed);
+        Ok(())
     }
 }
 

@@ -7,8 +7,9 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::coarse::Coarse;
 use super::items;
-use crate::decode::Dot;
+use crate::decode::{Dot, Placement};
 use crate::domain::{CodeTable, ItemNumber};
+use crate::model::placed::{drawn_mean, token_sum};
 use crate::model::scorer::{ScorerError, floats};
 use crate::model::{Network, NetworkConfig};
 
@@ -50,6 +51,36 @@ impl Items {
         }
         let coarse = if config.items >= COARSE_FROM { Coarse::of(&rows, config.width) } else { None };
         Ok(Self::Vectors { rows, coarse })
+    }
+
+    /// Takes in the items of `codes` that are new or have another code. Where items are tokens alone they stay that.
+    pub fn place(&mut self, codes: &CodeTable, tokens: &[f32], width: usize, placed: &[Placement]) {
+        match self {
+            Self::Tokens { codes: known, codebooks } => {
+                known.resize(codes.items() * *codebooks, 0);
+                for placement in placed {
+                    let code = codes.code(placement.item).iter().map(|&entry| entry as u8);
+                    let place = &mut known[placement.item as usize * *codebooks..][..*codebooks];
+                    place.iter_mut().zip(code).for_each(|(place, entry)| *place = entry);
+                }
+            }
+            Self::Vectors { rows, coarse } => {
+                resized(rows, codes.items() * width);
+                if let Some(coarse) = coarse {
+                    coarse.grow(codes.items());
+                }
+                for placement in placed {
+                    let row = |item: ItemNumber| &rows[item as usize * width..][..width];
+                    let like: Vec<_> = placement.like.iter().map(|&(item, share)| (row(item), share)).collect();
+                    let vector = drawn_mean(&like).unwrap_or_else(|| token_sum(tokens, width, codes, placement.item));
+                    let at = placement.item as usize;
+                    if let Some(coarse) = coarse {
+                        coarse.set(at, &vector);
+                    }
+                    rows[at * width..][..width].copy_from_slice(&vector);
+                }
+            }
+        }
     }
 
     /// v_i of one item, `[d]`, where need be in `room`.
@@ -115,6 +146,14 @@ impl Items {
             Arch::new().dispatch(These { rows, query, numbers, scores });
         }
     }
+}
+
+/// Makes a table larger by zeros, not doubled, as one that grows by itself would be: it may be most of the process's memory.
+pub fn resized(table: &mut Vec<f32>, size: usize) {
+    if size > table.capacity() {
+        table.reserve_exact(size + size / 16 - table.len());
+    }
+    table.resize(size, 0.0);
 }
 
 /// Sum over r of Z_r,j_r(i) of every item onto `rows`, `[items, d]`.

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::dataset::{Dataset, Part, Split};
 use super::evaluate::Ranking;
-use super::newcomers::{Arrival, Likeness};
+use super::newcomers::Arrival;
 use super::posttrain::{PostTrainConfig, PostTraining, told_post_training, without_corp};
 use super::preset::{FitConfig, Preset};
 use super::pretrain::{ItemFeatures, Kernels, Lesson, TrainingSet, pretrain};
@@ -25,6 +25,7 @@ use super::record::{Bench, category_calibration, dataset_facts, record_machine};
 use crate::artifact::{Manifest, check_target, verify};
 use crate::evaluation::{Evaluation, HEADLINE, Search, baselines, evaluate_with_places};
 use crate::model::{CpuScorer, load_weights, save_weights};
+use crate::tokenizer::Likeness;
 
 pub(in crate::training) use calibrate::{Calibration, calibrate, filtered};
 pub use prepare::Prepared;

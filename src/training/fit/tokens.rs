@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Flex};
 use super::Narrator;
 use crate::domain::CodeTable;
 use crate::tokenizer::{
-    Diagnostics, FeatureConfig, FeatureTable, Fitted, ItemSource, Modality, Tokenizer, TokenizerError, features, fit,
+    Diagnostics, FeatureConfig, FeatureTable, Fitted, ItemSource, Tokenizer, TokenizerError, features, fit,
 };
 use crate::training::dataset::{Dataset, DatasetItem, Split};
 use crate::training::preset::FitConfig;
@@ -30,9 +30,7 @@ pub(super) fn feature_rows(
 
 /// The columns of a feature row that only items with a past have: the behaviour block and its mask.
 pub(crate) fn columns_of_the_past(table: &FeatureTable) -> Vec<Range<usize>> {
-    let masks = table.width - table.blocks.len();
-    let past = table.blocks.iter().enumerate().filter(|(_, block)| block.modality == Modality::Behaviour);
-    past.flat_map(|(at, block)| [block.start..block.start + block.width, masks + at..masks + at + 1]).collect()
+    table.columns_of_the_past()
 }
 
 /// Fits the tokenizer, or takes what an earlier run of the same data and settings left in `work`.

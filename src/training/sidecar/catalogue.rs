@@ -9,10 +9,10 @@ use crate::artifact::LoadedBundle;
 use crate::catalog::{CatalogItem, Index};
 use crate::domain::{CodeTable, Item};
 use crate::model::{Network, NetworkConfig};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Likeness, Tokenizer};
 use crate::training::dataset::DatasetItem;
 use crate::training::fit::item_source;
-use crate::training::newcomers::{Arrival, Launch, Likeness};
+use crate::training::newcomers::{Arrival, Launch};
 
 /// The class of items that have no other, as a fit names it.
 const UNCATEGORISED: &str = "uncategorised";
