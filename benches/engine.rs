@@ -2,9 +2,11 @@
 //!
 //!   cargo bench --bench engine [-- BUNDLE [SECONDS]]      BUNDLE: model-artifacts/demo by default
 //!   RAYON_NUM_THREADS=1 cargo bench --bench engine        one thread; only then the parts are told
+//!   cargo bench --features cuda --bench engine -- BUNDLE cuda     on a GPU, after its answers were compared with the CPU's
 //!
-//! Histories of 20 events, ten items of all, beam 20, no CORP unless the bundle says so. The machine is as it is: besides
-//! the median, the least time is told and the processor's time, which others disturb less.
+//! Histories of 20 events, ten items of all, beam 20, no CORP unless the bundle says so; on a GPU histories of 50 events and
+//! beams of 20 and 100. The machine is as it is: besides the median, the least time is told and the processor's time, which
+//! others disturb less.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 
@@ -16,9 +18,12 @@ use std::time::{Duration, Instant};
 use burn::backend::Flex;
 
 use reg4rec::artifact::{LoadedBundle, load};
+use reg4rec::catalog::Candidates;
 use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Outcome, Part};
 use reg4rec::domain::{Filter, History, HistoryEntry};
 use reg4rec::model::CpuScorer;
+#[cfg(feature = "cuda")]
+use reg4rec::model::NetworkScorer;
 
 #[allow(dead_code)]
 #[path = "../src/model/cpu/gemm.rs"]
@@ -27,6 +32,7 @@ mod gemm;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const ENGINES: [Engine; 3] = [Engine::Beam, Engine::Draft, Engine::Exact];
 const BATCHES: [usize; 3] = [1, 8, 32];
 const EVENTS: usize = 20;
 const WANTED: usize = 10;
@@ -56,7 +62,9 @@ fn turn(part: Option<Part>) {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let given: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let cuda = given.iter().any(|argument| argument == "cuda");
+    let mut arguments = given.into_iter().filter(|argument| argument != "cuda");
     let directory = arguments.next().map_or_else(|| PathBuf::from("model-artifacts/demo"), PathBuf::from);
     let seconds = arguments.next().map_or(4.0, |given| given.parse().unwrap());
     let bundle = load(&directory).unwrap();
@@ -65,42 +73,29 @@ fn main() {
     let sizes = bundle.manifest.network.clone();
     let mut scorer = CpuScorer::new(&network, sizes, bundle.index.codes(), &device).unwrap();
     drop(network);
+    if cuda {
+        on_gpu(&bundle, &mut scorer, seconds);
+    } else {
+        on_cpu(&bundle, &mut scorer, seconds);
+    }
+}
 
+fn on_cpu(bundle: &LoadedBundle, scorer: &mut CpuScorer, seconds: f64) {
     let threads = rayon::current_num_threads();
     println!("{}, {} items, {threads} threads, histories of {EVENTS}\n", bundle.manifest.name, bundle.index.len());
-    println!("| engine | batch | least ms | p50 ms | users/s at p50 | processor ms a batch | users/s of a processor |");
-    println!("|---|---|---|---|---|---|---|");
-    let histories = histories(&bundle);
+    heading();
+    let histories = histories(bundle, 32, EVENTS);
     let root = bundle.index.root(&Filter::default(), &[]);
     let mut parts = Vec::new();
-    for engine in [Engine::Beam, Engine::Draft, Engine::Exact] {
-        let settings: DecodeSettings = bundle.manifest.decode_as().unwrap();
-        let settings = DecodeSettings { engine, beam: 20, ..settings };
+    for engine in ENGINES {
+        let settings = DecodeSettings { engine, beam: 20, ..bundle.manifest.decode_as().unwrap() };
         for batch in BATCHES {
-            let job = |history| DecodeJob {
-                history,
-                k: WANTED,
-                root: &root,
-                settings: &settings,
-                explain: false,
-                bias: None,
-            };
-            let jobs: Vec<DecodeJob<'_>> = histories[..batch].iter().map(job).collect();
-            let mut ask = |decoder: &mut Decoder| decoder.decode(&mut scorer, &bundle.index, &jobs, &|_| true).unwrap();
+            let jobs = jobs(&histories[..batch], &root, &settings);
+            let mut ask = |decoder: &mut Decoder| decoder.decode(scorer, &bundle.index, &jobs, &|_| true).unwrap();
             let mut decoder = Decoder::default();
-            let before = processor_ms();
-            let took = sample(seconds, || black_box(ask(&mut decoder)));
-            let processor = (processor_ms() - before) / (took.len() + WARM) as f64;
-            let p50 = took[took.len() / 2];
-            let rate = |ms: f64| batch as f64 * 1e3 / ms;
-            println!(
-                "| {engine:?} | {batch} | {:.3} | {p50:.3} | {:.0} | {processor:.3} | {:.0} |",
-                took[0],
-                rate(p50),
-                rate(processor)
-            );
+            row(engine, "", batch, seconds, || ask(&mut decoder));
             if threads == 1 {
-                parts.push((engine, batch, breakdown(seconds / 2.0, &bundle, ask)));
+                parts.push((engine, batch, breakdown(seconds / 2.0, bundle, ask)));
             }
         }
     }
@@ -110,10 +105,90 @@ fn main() {
     products(seconds / 4.0);
 }
 
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(_: &LoadedBundle, _: &mut CpuScorer, _: f64) {
+    println!("this build lacks the feature `cuda`");
+    std::process::exit(2);
+}
+
+/// How the GPU's first ten agree with the CPU's, then its times.
+#[cfg(feature = "cuda")]
+fn on_gpu(bundle: &LoadedBundle, cpu: &mut CpuScorer, seconds: f64) {
+    let device = Default::default();
+    let network = bundle.network::<burn::backend::Cuda>(&device).unwrap();
+    let sizes = bundle.manifest.network.clone();
+    let mut gpu = NetworkScorer::new(network, sizes, bundle.index.codes(), device).unwrap();
+    let histories = histories(bundle, 256, 50);
+    let root = bundle.index.root(&Filter::default(), &[]);
+    println!("{}, {} items, histories of 50\n", bundle.manifest.name, bundle.index.len());
+    println!(
+        "| engine | users | same first item | of the first ten, in both | scores apart by at most |\n|---|---|---|---|---|"
+    );
+    for engine in ENGINES {
+        let settings = DecodeSettings { engine, beam: 20, ..bundle.manifest.decode_as().unwrap() };
+        let jobs = jobs(&histories, &root, &settings);
+        let ours = Decoder::default().decode(cpu, &bundle.index, &jobs, &|_| true).unwrap();
+        let theirs = Decoder::default().decode(&mut gpu, &bundle.index, &jobs, &|_| true).unwrap();
+        let (mut first, mut both, mut apart) = (0, 0, 0.0f32);
+        for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flatten()) {
+            first += usize::from(ours.items[0].item == theirs.items[0].item);
+            for one in &ours.items {
+                let Some(other) = theirs.items.iter().find(|other| other.item == one.item) else { continue };
+                both += 1;
+                apart = apart.max((one.score - other.score).abs());
+            }
+        }
+        let (users, all) = (ours.len(), ours.iter().flatten().map(|outcome| outcome.items.len()).sum::<usize>());
+        println!("| {engine:?} | {users} | {first} | {both} of {all} | {apart:.1e} |");
+    }
+    println!();
+    heading();
+    for engine in ENGINES {
+        for beam in [20, 100] {
+            let settings = DecodeSettings { engine, beam, ..bundle.manifest.decode_as().unwrap() };
+            for batch in [1, 16, 64, 256] {
+                let jobs = jobs(&histories[..batch], &root, &settings);
+                let mut decoder = Decoder::default();
+                let ask = || decoder.decode(&mut gpu, &bundle.index, &jobs, &|_| true).unwrap();
+                row(engine, &format!(", beam {beam}"), batch, seconds, ask);
+            }
+            if engine == Engine::Exact {
+                break;
+            }
+        }
+    }
+}
+
+fn heading() {
+    println!(
+        "| engine | batch | least ms | p50 ms | p99 ms | users/s at p50 | processor ms a batch | users/s of a processor |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+}
+
+/// Measures and tells one case.
+fn row<T>(engine: Engine, more: &str, batch: usize, seconds: f64, mut ask: impl FnMut() -> T) {
+    let before = processor_ms();
+    let took = sample(seconds, || black_box(ask()));
+    let processor = (processor_ms() - before) / (took.len() + WARM) as f64;
+    let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    let rate = |ms: f64| batch as f64 * 1e3 / ms;
+    println!(
+        "| {engine:?}{more} | {batch} | {:.3} | {p50:.3} | {p99:.3} | {:.0} | {processor:.3} | {:.0} |",
+        took[0],
+        rate(p50),
+        rate(processor)
+    );
+}
+
+fn jobs<'a>(histories: &'a [History], root: &'a Candidates, settings: &'a DecodeSettings) -> Vec<DecodeJob<'a>> {
+    let job = |history| DecodeJob { history, k: WANTED, root, settings, explain: false, bias: None };
+    histories.iter().map(job).collect()
+}
+
 /// Histories that users of the bundle had, repeated until they are long enough, each begun elsewhere.
-fn histories(bundle: &LoadedBundle) -> Vec<History> {
-    let most = BATCHES.into_iter().max().unwrap();
-    (0..most)
+fn histories(bundle: &LoadedBundle, count: usize, events: usize) -> Vec<History> {
+    (0..count)
         .map(|user| {
             let golden = &bundle.golden[user % bundle.golden.len()].history;
             let event = |at: usize| {
@@ -121,7 +196,7 @@ fn histories(bundle: &LoadedBundle) -> Vec<History> {
                 let item = bundle.index.number(&event.item_id).unwrap();
                 HistoryEntry { item, kind: event.kind, time: event.time }
             };
-            (0..EVENTS).map(event).collect()
+            (0..events).map(event).collect()
         })
         .collect()
 }
