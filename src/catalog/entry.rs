@@ -37,10 +37,12 @@ impl Entry {
         let same = |described_ms, word| Self { changed_ms: now_ms, described_ms, word };
         match change {
             CatalogChange::Upsert(described) => {
-                let has = described.text.is_some() || described.embedding.is_some();
-                let as_before = matches!(before.map(|entry| &entry.word), Some(Word::Item(item))
-                    if item.text == described.text && item.embedding == described.embedding);
-                same(if has && !as_before { Some(now_ms) } else { told }, Word::Item(described))
+                let other = match before.map(|entry| &entry.word) {
+                    Some(Word::Item(item)) => item.text != described.text || item.embedding != described.embedding,
+                    // What the bundle was made of is not known: what is said is news, silence is none.
+                    _ => described.text.is_some() || described.embedding.is_some(),
+                };
+                same(if other { Some(now_ms) } else { told }, Word::Item(described))
             }
             CatalogChange::Remove(_) => same(told, Word::Removed),
             CatalogChange::SetEligibility(_, eligible) => match before.map(|entry| &entry.word) {

@@ -111,10 +111,11 @@ fn a_view_that_somebody_has_says_what_it_said() {
 fn what_is_said_of_an_item_adds_up() {
     let first = Entry::after(None, upsert("a", Some("red hat")), 1);
     assert_eq!((first.changed_ms, first.described_ms), (1, Some(1)));
-    // The same text again, or none, is no other text.
+    // The same text again is no other text; none is.
     let priced = Entry::after(Some(&first), upsert("a", Some("red hat")), 2);
     assert_eq!((priced.changed_ms, priced.described_ms), (2, Some(1)));
-    assert_eq!(Entry::after(Some(&first), upsert("a", None), 2).described_ms, Some(1));
+    assert_eq!(Entry::after(Some(&first), upsert("a", None), 2).described_ms, Some(2));
+    assert_eq!(Entry::after(None, upsert("a", None), 2).described_ms, None);
     assert_eq!(Entry::after(Some(&first), upsert("a", Some("blue hat")), 2).described_ms, Some(2));
     let hidden = Entry::after(Some(&priced), CatalogChange::SetEligibility("a".into(), false), 3);
     assert_eq!(hidden.item(None), Some(Item { eligible: false, ..item("a") }));

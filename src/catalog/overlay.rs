@@ -67,9 +67,9 @@ impl View {
         let mut set = self.index.root(filter, exclude);
         if !self.changed.is_empty() {
             set.remove_all(self.changed.keys().copied());
-            let passing =
-                self.changed.iter().filter(|(number, item)| passes(filter, item) && !exclude.contains(number));
+            let passing = self.changed.iter().filter(|(_, item)| passes(filter, item));
             set.insert_all(passing.map(|(&number, _)| number));
+            set.remove_all(exclude.iter().copied());
         }
         set
     }

@@ -58,6 +58,7 @@ struct Staged {
 #[derive(Debug)]
 struct CatalogueMetrics {
     changes: IntCounterVec,
+    failed: IntCounter,
     left_out: IntCounter,
     entries: IntGauge,
     bytes: IntGauge,
@@ -135,6 +136,7 @@ impl Catalogue {
         }
         let written = log.append(staged.iter().map(|(id, staged)| (id.as_str(), &*staged.entry)));
         if let Err(error) = &written {
+            self.metrics.failed.inc();
             tracing::error!(%error, changes = staged.len(), "the catalogue's log cannot be written");
         } else {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -343,6 +345,8 @@ impl CatalogueMetrics {
             &["kind"],
         )?;
         Self::KINDS.iter().for_each(|kind| drop(changes.with_label_values(&[kind])));
+        let failed =
+            IntCounter::new("reg4rec_catalogue_failed_total", "Writes that the log of changes could not take")?;
         let left_out =
             IntCounter::new("reg4rec_catalogue_left_out_total", "Times that a variant had no place for new items")?;
         let entries = IntGauge::new("reg4rec_catalogue_entries", "Items of which something was said beside bundles")?;
@@ -352,11 +356,12 @@ impl CatalogueMetrics {
                 .buckets(vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]),
         )?;
         registry.register(Box::new(changes.clone()))?;
+        registry.register(Box::new(failed.clone()))?;
         registry.register(Box::new(left_out.clone()))?;
         registry.register(Box::new(entries.clone()))?;
         registry.register(Box::new(bytes.clone()))?;
         registry.register(Box::new(taken_in.clone()))?;
-        Ok(Self { changes, left_out, entries, bytes, taken_in })
+        Ok(Self { changes, failed, left_out, entries, bytes, taken_in })
     }
 
     fn show(&self, log: &ChangeLog, entries: &Entries) {

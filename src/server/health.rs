@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: the server as a whole (the empty name), its service, and each variant by its own state.
+//! `grpc.health.v1`: the server as a whole (the empty name), its services, and each variant by its own state.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::wire::v1::catalog_service_server::CatalogServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 
 use super::desk::{Desk, Phase, Recommends};
@@ -50,7 +51,7 @@ async fn report<R: Recommends>(reporter: &HealthReporter, names: &[String], desk
     let serving = desk.phase().0 == Phase::Serving;
     let loaded = desk.recommender().map(|recommender| recommender.variants()).unwrap_or_default();
     let status = |healthy: bool| if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for name in ["", RecommendationServiceServer::<()>::NAME] {
+    for name in ["", RecommendationServiceServer::<()>::NAME, CatalogServiceServer::<()>::NAME] {
         reporter.set_service_status(name, status(serving)).await;
     }
     for name in names {

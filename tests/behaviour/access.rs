@@ -83,7 +83,7 @@ async fn a_call_needs_a_key_with_the_role_of_its_service() {
     assert_eq!(status.code(), Code::InvalidArgument, "the key was not enough: {status:?}");
 
     // Balancers ask without a key; what the service looks like is told to any key.
-    assert!(server.health("").await.is_some());
+    assert!(server.health("").await.is_some() && server.health("reg4rec.v1.CatalogService").await.is_some());
     let ask = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
