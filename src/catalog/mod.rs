@@ -3,12 +3,22 @@
 //! An [`Index`] is immutable and swapped whole with its bundle. A request's filter narrows it to [`Candidates`].
 
 mod attributes;
+mod build;
 mod candidates;
+mod column;
+mod cooccurrence;
+mod dictionary;
 mod index;
 mod postings;
+mod saved;
+mod sections;
 #[cfg(test)]
 mod tests;
+mod titles;
 
+pub use build::{IndexBuilder, Row};
 pub use candidates::Candidates;
-pub use index::{CatalogError, CatalogItem, Index};
-pub use postings::{Cooccurrence, Postings};
+pub use cooccurrence::Cooccurrence;
+pub use index::{CatalogError, CatalogItem, Index, IndexBytes};
+pub use postings::{List, Numbers, Postings};
+pub use saved::SavedFor;

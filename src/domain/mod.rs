@@ -11,7 +11,7 @@ mod request;
 mod secret;
 
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
-pub use code::{Code, CodeShape, CodeTable, Token};
+pub use code::{Code, CodeShape, CodeTable, Entries, Token};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Overload, Violation};

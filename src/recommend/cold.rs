@@ -1,23 +1,32 @@
 //! What a user gets of whom nothing is known: the popular items.
 
 use crate::catalog::{Candidates, Index};
-use crate::domain::{Filter, ItemNumber};
+use crate::domain::ItemNumber;
 use crate::engine::{Bias, Outcome, Ranked};
 
-/// The items of an index in the order of their prior, worked out once per index, so that a cold start costs no look at
-/// the whole catalogue.
+/// How many items are kept in order: a cold start that asks for more of them than pass its filter looks at the catalogue.
+const KEPT: usize = 65_536;
+
+/// The most popular items of an index, worked out once per index, so that a cold start costs no look at the whole
+/// catalogue as a rule.
 #[derive(Debug)]
 pub(super) struct Popularity {
-    /// Every eligible item: higher prior first, then lower number.
+    /// The first [`KEPT`] eligible items: higher prior first, then lower number.
     order: Vec<ItemNumber>,
-    /// ln of the sum of exp(prior) over them.
+    /// Eligible items.
+    eligible: usize,
+    /// ln of the sum of exp(prior) over all of them.
     log_mass: f64,
 }
 
 impl Popularity {
     pub(super) fn of(index: &Index) -> Self {
-        let eligible = index.root(&Filter::default(), &[]);
-        Self { order: index.popular(&eligible, eligible.len()), log_mass: log_mass(index, &eligible) }
+        Self::keeping(KEPT, index)
+    }
+
+    fn keeping(kept: usize, index: &Index) -> Self {
+        let eligible = index.eligible();
+        Self { order: index.popular(eligible, kept), eligible: eligible.len(), log_mass: log_mass(index, eligible) }
     }
 
     /// The k most popular items of the root. Scores are ln of prior / sum of priors over the root, each prior with what
@@ -26,11 +35,16 @@ impl Popularity {
         if !bias.is_neutral() {
             return steered(index, root, bias, k);
         }
-        let whole = root.len() == self.order.len();
+        let whole = root.len() == self.eligible;
         let log_mass = if whole { self.log_mass } else { log_mass(index, root) };
         let score = |item: ItemNumber| (prior(index, item) - log_mass) as f32;
-        let popular = self.order.iter().copied().filter(|&item| root.contains(item)).take(k);
-        let items: Vec<Ranked> = popular.map(|item| Ranked { item, score: score(item), path: None }).collect();
+        let mut popular: Vec<ItemNumber> =
+            self.order.iter().copied().filter(|&item| root.contains(item)).take(k).collect();
+        if popular.len() < k.min(root.len()) && self.order.len() < self.eligible {
+            popular = index.popular(root, k);
+        }
+        let items: Vec<Ranked> =
+            popular.into_iter().map(|item| Ranked { item, score: score(item), path: None }).collect();
         Outcome { short: items.len() < k, items, ..Outcome::default() }
     }
 }
@@ -47,7 +61,7 @@ fn steered(index: &Index, root: &Candidates, bias: &Bias, k: usize) -> Outcome {
 }
 
 fn prior(index: &Index, item: ItemNumber) -> f64 {
-    f64::from(index.item(item).prior)
+    f64::from(index.prior(item))
 }
 
 /// ln of the sum of exp(prior).
@@ -59,4 +73,26 @@ fn log_mass(index: &Index, root: &Candidates) -> f64 {
 fn log_sum<I: Iterator<Item = f64>>(values: impl Fn() -> I) -> f64 {
     let highest = values().fold(f64::NEG_INFINITY, f64::max);
     highest + values().map(|value| (value - highest).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::fake;
+
+    #[test]
+    fn an_answer_does_not_depend_on_how_many_items_are_kept_in_order() {
+        let index = fake::index(50);
+        let eligible = index.eligible();
+        let few = Candidates::of(index.len(), eligible.iter().step_by(7));
+        let (all, some) = (Popularity::of(&index), Popularity::keeping(5, &index));
+        assert!(some.order.len() == 5 && all.order.len() == eligible.len());
+        for root in [eligible, &few] {
+            for k in [1, 5, 6, 100] {
+                let best = |popularity: &Popularity| popularity.best(&index, root, &Bias::default(), k);
+                assert_eq!(best(&some), best(&all), "{k} of {}", root.len());
+            }
+        }
+    }
 }

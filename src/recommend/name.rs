@@ -9,12 +9,12 @@ use crate::engine::Ranked;
 
 /// One ranked item as its owner knows it.
 pub(super) fn item(index: &Index, ranked: Ranked) -> Recommendation {
-    let item = &index.item(ranked.item).item;
+    let item = index.item(ranked.item).item;
     Recommendation {
-        item_id: item.id.clone(),
+        item_id: item.id,
         score: ranked.score,
-        title: item.title.clone(),
-        categories: item.categories.clone(),
+        title: item.title,
+        categories: item.categories,
         path: ranked.path.map(|found| path(index, found)),
     }
 }

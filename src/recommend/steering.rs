@@ -8,7 +8,7 @@ use crate::engine::Bias;
 pub(super) fn bias(steering: &Steering, index: &Index) -> Bias {
     let set = |(name, nats): &(String, f32)| {
         let items = index.of_category(name);
-        (!items.is_empty()).then(|| (Candidates::of(index.len(), items.iter().copied()), *nats))
+        (!items.is_empty()).then(|| (Candidates::of(index.len(), items), *nats))
     };
     let tokens = |(id, nats): &(String, f32)| {
         let code = index.number(id).map(|number| index.codes().code(number)).unwrap_or_default();
