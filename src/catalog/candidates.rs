@@ -104,6 +104,13 @@ impl Candidates {
         self.len = words.iter().map(|word| word.count_ones() as usize).sum();
     }
 
+    /// The items that are not in the other set, put behind what `list` holds.
+    pub(super) fn less_into(&self, other: &Candidates, list: &mut Vec<ItemNumber>) {
+        for (at, (word, other)) in self.words.iter().zip(other.words.iter()).enumerate() {
+            list.extend(Ones(word & !other).map(|bit| (at * BITS) as ItemNumber + bit));
+        }
+    }
+
     /// The set whose bits these are; none when they are not one an item of `items` items.
     pub(super) fn of_words(items: usize, words: Vec<u64>) -> Option<Self> {
         let past = words.last().is_some_and(|word| !items.is_multiple_of(BITS) && word >> (items % BITS) != 0);

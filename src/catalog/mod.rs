@@ -5,10 +5,12 @@
 mod attributes;
 mod build;
 mod candidates;
+mod code_columns;
 mod column;
 mod cooccurrence;
 mod dictionary;
 mod index;
+mod next_tokens;
 mod postings;
 mod saved;
 mod sections;
@@ -18,7 +20,9 @@ mod titles;
 
 pub use build::{IndexBuilder, Row};
 pub use candidates::Candidates;
+pub use code_columns::CodeColumns;
 pub use cooccurrence::Cooccurrence;
 pub use index::{CatalogError, CatalogItem, Index, IndexBytes};
+pub use next_tokens::NextTokens;
 pub use postings::{List, Numbers, Postings};
 pub use saved::SavedFor;
