@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 
 use super::BundleError;
 use super::manifest::ITEMS_FILE;
-use crate::catalog::CatalogItem;
+use crate::catalog::{CatalogItem, Index, IndexBuilder, Row};
 use crate::domain::{CodeShape, CodeTable, Item};
 
 /// The file's own note of [`ids_digest`]; files from before it was written have none.
@@ -45,7 +45,9 @@ pub(super) fn pack(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<u8>, 
         return Err(refuse(format!("{} codes for {} items", codes.items(), items.len())));
     }
     let batch = RecordBatch::try_from_iter_with_nullable(columns(items, codes)?).map_err(cannot_write)?;
-    let digest = ids_digest(items);
+    let mut digest = IdsDigest::default();
+    items.iter().for_each(|row| digest.add(&row.item.id));
+    let digest = digest.finish();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(vec![KeyValue::new(IDS_KEY.to_owned(), digest)]))
@@ -57,45 +59,61 @@ pub(super) fn pack(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// Reads the table: `rows` items and their codes of `shape`. What the rows say is for the index to check.
-pub(super) fn read(
-    bytes: Vec<u8>,
-    rows: usize,
-    shape: CodeShape,
-) -> Result<(Vec<CatalogItem>, CodeTable), BundleError> {
+/// What a table must fit.
+pub(super) struct Expected {
+    /// Items.
+    pub(super) rows: usize,
+    /// M and D.
+    pub(super) shape: CodeShape,
+    /// Names of the classes of the category head.
+    pub(super) categories: Vec<String>,
+    /// The version of the index.
+    pub(super) version: String,
+}
+
+/// Reads the table into an index, batch after batch.
+pub(super) fn read(bytes: Vec<u8>, expected: Expected) -> Result<Index, BundleError> {
+    let Expected { rows, shape, categories, version } = expected;
     let broken = |error| refuse(format!("not a Parquet file: {error}"));
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(broken)?;
     let noted = builder.metadata().file_metadata().key_value_metadata();
     let digest = noted.and_then(|all| all.iter().find(|pair| pair.key == IDS_KEY)?.value.clone());
     let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(broken)?;
-    let (mut items, mut entries) = (Vec::new(), Vec::new());
+    let wrong_code = |reason: String| refuse(format!("code: {reason}"));
+    let mut codes = CodeTable::empty(shape).map_err(wrong_code)?;
+    let (mut items, mut ids) = (IndexBuilder::new(categories), IdsDigest::default());
     for batch in reader {
         let batch = batch.map_err(|error| refuse(format!("cannot be decoded: {error}")))?;
         if items.len() + batch.num_rows() > rows {
             return Err(refuse(format!("more rows than the {rows} that the manifest says")));
         }
-        read_items(&batch, &mut items)?;
-        read_codes(&batch, shape, &mut entries)?;
+        read_items(&batch, &mut items, &mut ids)?;
+        let entries = read_codes(&batch, shape)?;
+        codes.extend(&entries).map_err(wrong_code)?;
     }
     if items.len() != rows {
         return Err(refuse(format!("{} rows, the manifest says {rows}", items.len())));
     }
     // Other files name items by id: ids that changed are this file's fault, not theirs.
-    if digest.is_some_and(|digest| digest != ids_digest(&items)) {
+    if digest.is_some_and(|digest| digest != ids.finish()) {
         return Err(refuse("item_id: other ids than the file was written with"));
     }
-    let codes = CodeTable::new(shape, entries).map_err(|reason| refuse(format!("code: {reason}")))?;
-    Ok((items, codes))
+    items.finish(codes, version).map_err(|error| refuse(error.to_string()))
 }
 
 /// sha256 of all ids in order, each after its length.
-fn ids_digest(items: &[CatalogItem]) -> String {
-    let mut digest = Sha256::new();
-    for row in items {
-        digest.update((row.item.id.len() as u64).to_le_bytes());
-        digest.update(row.item.id.as_bytes());
+#[derive(Default)]
+struct IdsDigest(Sha256);
+
+impl IdsDigest {
+    fn add(&mut self, id: &str) {
+        self.0.update((id.len() as u64).to_le_bytes());
+        self.0.update(id.as_bytes());
     }
-    format!("{:x}", digest.finalize())
+
+    fn finish(self) -> String {
+        format!("{:x}", self.0.finalize())
+    }
 }
 
 fn columns(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<(&'static str, ArrayRef, bool)>, BundleError> {
@@ -134,7 +152,7 @@ fn columns(items: &[CatalogItem], codes: &CodeTable) -> Result<Vec<(&'static str
     ])
 }
 
-fn read_items(batch: &RecordBatch, items: &mut Vec<CatalogItem>) -> Result<(), BundleError> {
+fn read_items(batch: &RecordBatch, items: &mut IndexBuilder, digest: &mut IdsDigest) -> Result<(), BundleError> {
     let ids: &StringArray = required(batch, "item_id", "string")?;
     let titles: &StringArray = column(batch, "title", "string")?;
     let brands: &StringArray = column(batch, "brand", "string")?;
@@ -143,28 +161,30 @@ fn read_items(batch: &RecordBatch, items: &mut Vec<CatalogItem>) -> Result<(), B
     let categories: &UInt32Array = required(batch, "category", "uint32")?;
     let priors: &Float32Array = required(batch, "prior", "float32")?;
     let eligible: &BooleanArray = required(batch, "eligible", "boolean")?;
-    let text = |column: &StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
-    for row in 0..batch.num_rows() {
-        let path = paths.value(row);
-        let names = path
-            .as_any()
-            .downcast_ref::<StringArray>()
-            .filter(|names| names.null_count() == 0)
-            .ok_or_else(|| refuse("column categories: expected a list of string without nulls"))?;
-        let item = Item {
-            id: ids.value(row).to_owned(),
-            title: text(titles, row),
-            brand: text(brands, row),
-            categories: (0..names.len()).map(|at| names.value(at).to_owned()).collect(),
-            price: prices.is_valid(row).then(|| prices.value(row)),
-            eligible: eligible.value(row),
+    let names = paths.values().as_any().downcast_ref::<StringArray>();
+    let names = names.ok_or_else(|| refuse("column categories: expected a list of string"))?;
+    for at in 0..batch.num_rows() {
+        let row = Row {
+            id: ids.value(at),
+            title: titles.is_valid(at).then(|| titles.value(at)),
+            brand: brands.is_valid(at).then(|| brands.value(at)),
+            price: prices.is_valid(at).then(|| prices.value(at)),
+            eligible: eligible.value(at),
+            category: categories.value(at),
+            prior: priors.value(at),
         };
-        items.push(CatalogItem { item, category: categories.value(row), prior: priors.value(row) });
+        let path = paths.value_offsets()[at] as usize..paths.value_offsets()[at + 1] as usize;
+        if path.clone().any(|name| names.is_null(name)) {
+            return Err(refuse("column categories: expected a list of string without nulls"));
+        }
+        digest.add(row.id);
+        items.push(&row, path.map(|name| names.value(name))).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(())
 }
 
-fn read_codes(batch: &RecordBatch, shape: CodeShape, entries: &mut Vec<u16>) -> Result<(), BundleError> {
+/// The entries of a batch's codes, row after row.
+fn read_codes(batch: &RecordBatch, shape: CodeShape) -> Result<Vec<u16>, BundleError> {
     let rows: &FixedSizeListArray = required(batch, "code", "fixed-size list of uint16")?;
     if usize::try_from(rows.value_length()).ok() != Some(shape.codebooks) {
         return Err(refuse(format!(
@@ -173,6 +193,7 @@ fn read_codes(batch: &RecordBatch, shape: CodeShape, entries: &mut Vec<u16>) -> 
             shape.codebooks
         )));
     }
+    let mut entries = Vec::with_capacity(rows.len() * shape.codebooks);
     for row in 0..rows.len() {
         let code = rows.value(row);
         let code = code
@@ -182,7 +203,7 @@ fn read_codes(batch: &RecordBatch, shape: CodeShape, entries: &mut Vec<u16>) -> 
             .ok_or_else(|| refuse("column code: expected a fixed-size list of uint16 without nulls"))?;
         entries.extend_from_slice(code.values());
     }
-    Ok(())
+    Ok(entries)
 }
 
 /// A column that may hold nulls.

@@ -7,12 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
+use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::manifest::{
     CODEBOOKS_FILE, FileFacts, GOLDEN_FILE, ITEMS_FILE, MANIFEST_FILE, Manifest, WARMUP_FILE, WEIGHTS_FILE,
 };
-use super::{BundleError, Golden, TensorFacts, WarmupShape, golden, items, publish, tensors};
+use super::{BundleError, Golden, TensorFacts, WarmupShape, golden, items, publish, saved_index, tensors};
 use crate::catalog::Index;
 use crate::model::{Network, NetworkConfig, load_weights};
 
@@ -20,6 +21,8 @@ use crate::model::{Network, NetworkConfig, load_weights};
 const LARGEST_MANIFEST: u64 = 64 << 20;
 /// How often a load begins anew when the bundle is replaced under it.
 const ATTEMPTS: usize = 5;
+/// Bytes of a file that is only checked which are read at a time.
+const PIECE: usize = 1 << 20;
 /// Enough of the digest to tell two indexes apart.
 const INDEX_VERSION_DIGITS: usize = 16;
 
@@ -49,9 +52,28 @@ pub struct LoadedBundle {
 pub(super) struct Content {
     pub weights: Vec<u8>,
     pub codebooks: Vec<u8>,
-    pub items: Vec<u8>,
+    pub items: Items,
     pub golden: Vec<u8>,
     pub warmup: Vec<u8>,
+}
+
+/// The items' bytes, or what was made of them before.
+#[derive(Debug)]
+pub(super) enum Items {
+    /// `items.parquet`.
+    Table(Vec<u8>),
+    /// The index that was saved of it.
+    Ready(Box<Index>),
+}
+
+/// What the items of a bundle must fit, and what their index is called.
+pub(super) fn expected(manifest: &Manifest) -> items::Expected {
+    items::Expected {
+        rows: manifest.network.items,
+        shape: manifest.network.codes,
+        categories: manifest.categories.clone(),
+        version: manifest.digest.chars().take(INDEX_VERSION_DIGITS).collect(),
+    }
 }
 
 impl LoadedBundle {
@@ -126,10 +148,10 @@ pub(super) fn assemble(manifest: Manifest, content: Content) -> Result<LoadedBun
     let Content { weights, codebooks, items: table, golden: requests, warmup } = content;
     let weight_facts = contained(WEIGHTS_FILE, || tensors::check(WEIGHTS_FILE, &weights))?;
     let codebook_facts = contained(CODEBOOKS_FILE, || tensors::check(CODEBOOKS_FILE, &codebooks))?;
-    let (items, codes) = contained(ITEMS_FILE, || items::read(table, manifest.network.items, manifest.network.codes))?;
-    let version = manifest.digest.chars().take(INDEX_VERSION_DIGITS).collect();
-    let index = Index::build(items, codes, manifest.categories.clone(), version)
-        .map_err(|error| BundleError::new(ITEMS_FILE, error.to_string()))?;
+    let index = match table {
+        Items::Table(table) => contained(ITEMS_FILE, || items::read(table, expected(&manifest)))?,
+        Items::Ready(index) => *index,
+    };
     let golden = golden::read_golden(&requests, |id| index.number(id).is_some())?;
     let warmup = golden::read_warmup(&warmup, manifest.network.max_history)?;
     Ok(LoadedBundle { manifest, index, weights, codebooks, golden, warmup, weight_facts, codebook_facts })
@@ -142,14 +164,49 @@ fn load_with(place: &Path, manifest: &[u8]) -> Result<LoadedBundle, BundleError>
         let facts = manifest.files.get(name).ok_or_else(|| BundleError::new(name, "is not listed"))?;
         read_file(place, name, facts)
     };
+    let saved = saved_index::open(place, &manifest);
+    let was_saved = saved.is_some();
+    let items = match saved {
+        // The items themselves are checked all the same: an index is no reason to trust a damaged bundle.
+        Some(index) => check_file(place, ITEMS_FILE, &manifest).map(|()| Items::Ready(Box::new(index)))?,
+        None => Items::Table(read(ITEMS_FILE)?),
+    };
     let content = Content {
         weights: read(WEIGHTS_FILE)?,
         codebooks: read(CODEBOOKS_FILE)?,
-        items: read(ITEMS_FILE)?,
+        items,
         golden: read(GOLDEN_FILE)?,
         warmup: read(WARMUP_FILE)?,
     };
-    assemble(manifest, content)
+    let loaded = assemble(manifest, content)?;
+    if !was_saved && saved_index::is_worth_saving(&loaded.index) {
+        saved_index::save(place, &loaded.manifest, &loaded.index);
+    }
+    Ok(loaded)
+}
+
+/// Checks size and hash of a listed file without keeping what it holds.
+fn check_file(place: &Path, name: &str, manifest: &Manifest) -> Result<(), BundleError> {
+    let refuse = |reason: String| BundleError::new(name, reason);
+    let wanted = manifest.files.get(name).ok_or_else(|| refuse("is not listed".to_owned()))?;
+    let (mut file, size) = open(place, name)?;
+    if size != wanted.bytes {
+        return Err(refuse(format!("{size} bytes, the manifest says {}", wanted.bytes)));
+    }
+    let (mut digest, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => digest.update(&piece[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(refuse(format!("cannot be read: {error}"))),
+        }
+    }
+    let found = format!("{:x}", digest.finalize());
+    if found != wanted.sha256 {
+        return Err(refuse(format!("sha256 is {found}, the manifest says {}", wanted.sha256)));
+    }
+    Ok(())
 }
 
 fn read_file(place: &Path, name: &str, wanted: &FileFacts) -> Result<Vec<u8>, BundleError> {
@@ -265,7 +322,7 @@ mod tests {
         let content = Content {
             weights: take(WEIGHTS_FILE),
             codebooks: take(CODEBOOKS_FILE),
-            items: take(ITEMS_FILE),
+            items: Items::Table(take(ITEMS_FILE)),
             golden: take(GOLDEN_FILE),
             warmup: take(WARMUP_FILE),
         };
@@ -279,7 +336,7 @@ mod tests {
         let parts = sample::parts();
         publish(&dir, sample::manifest("1"), parts.clone()).unwrap();
         let loaded = load(&dir).unwrap();
-        assert_eq!(loaded.index.items(), parts.items);
+        assert_eq!(loaded.index.items().collect::<Vec<_>>(), parts.items);
         assert_eq!(loaded.index.codes(), &parts.codes);
         assert_eq!(loaded.index.version(), &loaded.manifest.digest[..16]);
         assert_eq!(loaded.index.category_names(), loaded.manifest.categories);

@@ -9,6 +9,8 @@
 //! | `golden.json` | some requests with the answers expected ([`Golden`]) |
 //! | `warmup.json` | the shapes to run before the first request ([`WarmupShape`]) |
 //!
+//! Beside them a large bundle's directory holds its index as it was last built (`items.index`), which no manifest lists.
+//!
 //! A [`BundleRegistry`] keeps bundles by variant and version and points at the one to serve; a [`Lease`] of it is the
 //! right to publish there.
 //! [`publish()`] writes one whole or not at all; [`load()`] believes nothing that it has not checked; [`verify()`] and
@@ -26,6 +28,7 @@ mod report;
 mod retention;
 #[cfg(test)]
 mod sample;
+mod saved_index;
 mod tensors;
 
 pub use error::BundleError;

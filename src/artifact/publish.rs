@@ -20,13 +20,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use burn::backend::Flex;
 use tracing::warn;
 
-use super::load::{Content, assemble};
+use super::load::{Content, Items, assemble};
 use super::manifest::{
     CODEBOOKS_FILE, FileFacts, GOLDEN_FILE, ITEMS_FILE, LISTED_FILES, MANIFEST_FILE, SCHEMA_VERSION, WARMUP_FILE,
     WEIGHTS_FILE, check_name, now,
 };
-use super::{BundleError, Golden, Manifest, WarmupShape, golden, items};
-use crate::catalog::CatalogItem;
+use super::{BundleError, Golden, Manifest, WarmupShape, golden, items, saved_index};
+use crate::catalog::{CatalogItem, Index};
 use crate::domain::CodeTable;
 
 /// What goes into a bundle beside its manifest.
@@ -83,6 +83,7 @@ struct Sealed {
     manifest: Manifest,
     manifest_bytes: Vec<u8>,
     files: Vec<(&'static str, Vec<u8>)>,
+    index: Index,
 }
 
 fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleError> {
@@ -100,7 +101,7 @@ fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleErro
     let content = Content {
         weights: parts.weights,
         codebooks: parts.codebooks,
-        items: table.clone(),
+        items: Items::Table(table.clone()),
         golden: golden::pack_golden(&parts.golden)?,
         warmup: golden::pack_warmup(&parts.warmup)?,
     };
@@ -112,7 +113,7 @@ fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleErro
     manifest.files = [
         (WEIGHTS_FILE, &content.weights),
         (CODEBOOKS_FILE, &content.codebooks),
-        (ITEMS_FILE, &content.items),
+        (ITEMS_FILE, &table),
         (GOLDEN_FILE, &content.golden),
         (WARMUP_FILE, &content.warmup),
     ]
@@ -128,7 +129,7 @@ fn seal(mut manifest: Manifest, parts: BundleParts) -> Result<Sealed, BundleErro
         (GOLDEN_FILE, golden),
         (WARMUP_FILE, warmup),
     ];
-    Ok(Sealed { manifest: checked.manifest, manifest_bytes, files })
+    Ok(Sealed { manifest: checked.manifest, manifest_bytes, files, index: checked.index })
 }
 
 /// A directory to publish to, and its neighbours.
@@ -165,7 +166,8 @@ impl Target {
             let name = entry.map_err(|error| failed("cannot be listed", &self.dir, &error))?.file_name();
             let is = |known: &str| name.to_str() == Some(known);
             (any, manifest) = (true, manifest || is(MANIFEST_FILE));
-            if !is(MANIFEST_FILE) && !LISTED_FILES.iter().any(|known| is(known)) {
+            let own = name.to_str().is_some_and(saved_index::is_saved_index);
+            if !is(MANIFEST_FILE) && !own && !LISTED_FILES.iter().any(|known| is(known)) {
                 return refuse(format!("holds {name:?}, which is no file of a bundle; only a bundle is replaced"));
             }
         }
@@ -237,6 +239,9 @@ impl Target {
         for (name, bytes) in bundle.files.iter().map(|(name, bytes)| (*name, bytes)).chain([manifest]) {
             write_synced(&temporary.path.join(name), bytes)
                 .map_err(|error| BundleError::new(name, format!("cannot be written: {error}")))?;
+        }
+        if saved_index::is_worth_saving(&bundle.index) {
+            saved_index::save(&temporary.path, &bundle.manifest, &bundle.index);
         }
         sync_dir(&temporary.path).map_err(|error| failed("cannot be synced", &temporary.path, &error))?;
         Ok(temporary)

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::load::{load, load_manifest};
 use super::manifest::LISTED_FILES;
+use super::saved_index::is_saved_index;
 use super::{BundleError, MANIFEST_FILE, Manifest, TensorFacts};
-use crate::domain::CodeTable;
+use crate::domain::{Code, CodeTable, ItemNumber};
 
 /// Longest list of a manifest that is shown in full.
 const SHOWN_ENTRIES: usize = 8;
@@ -95,7 +96,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, BundleError> {
         bytes: files.iter().map(|file| file.bytes).sum(),
         files,
         items: loaded.index.len(),
-        eligible: loaded.index.items().iter().filter(|row| row.item.eligible).count(),
+        eligible: loaded.index.eligible().len(),
         categories: manifest.categories.len(),
         codebooks: manifest.network.codes.codebooks,
         entries: manifest.network.codes.entries,
@@ -116,9 +117,9 @@ pub fn show(dir: &Path) -> Result<BundleView, BundleError> {
 
 /// How many different codes there are, and how many items share the commonest.
 fn groups(codes: &CodeTable) -> (usize, usize) {
-    let mut sizes: HashMap<&[u16], usize> = HashMap::new();
-    for code in codes.entries().chunks(codes.shape().codebooks) {
-        *sizes.entry(code).or_default() += 1;
+    let mut sizes: HashMap<Code<'_>, usize> = HashMap::new();
+    for item in 0..codes.items() as ItemNumber {
+        *sizes.entry(codes.code(item)).or_default() += 1;
     }
     (sizes.len(), sizes.values().copied().max().unwrap_or(0))
 }
@@ -129,6 +130,7 @@ fn unlisted(dir: &Path) -> Vec<String> {
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
     let mut strangers: Vec<String> =
         names.filter(|name| name != MANIFEST_FILE && !LISTED_FILES.contains(&name.as_str())).collect();
+    strangers.retain(|name| !is_saved_index(name));
     strangers.sort();
     strangers
 }

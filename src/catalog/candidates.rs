@@ -68,26 +68,57 @@ impl Candidates {
 
     /// Adds numbers; those past the last word are ignored.
     pub(super) fn insert_all(&mut self, numbers: impl IntoIterator<Item = ItemNumber>) {
-        let words = Arc::make_mut(&mut self.words);
-        for number in numbers {
+        let (words, mut added) = (Arc::make_mut(&mut self.words), 0);
+        numbers.into_iter().for_each(|number| {
             if let Some(word) = words.get_mut(number as usize / BITS) {
                 let bit = 1 << (number as usize % BITS);
-                self.len += usize::from(*word & bit == 0);
+                added += usize::from(*word & bit == 0);
                 *word |= bit;
             }
-        }
+        });
+        self.len += added;
     }
 
     /// Takes numbers out; those that are not in the set are ignored.
     pub(super) fn remove_all(&mut self, numbers: impl IntoIterator<Item = ItemNumber>) {
-        let words = Arc::make_mut(&mut self.words);
-        for number in numbers {
+        let (words, mut removed) = (Arc::make_mut(&mut self.words), 0);
+        numbers.into_iter().for_each(|number| {
             if let Some(word) = words.get_mut(number as usize / BITS) {
                 let bit = 1 << (number as usize % BITS);
-                self.len -= usize::from(*word & bit != 0);
+                removed += usize::from(*word & bit != 0);
                 *word &= !bit;
             }
+        });
+        self.len -= removed;
+    }
+
+    /// Leaves only the items whose value is to be kept; `values` holds one an item.
+    pub(super) fn retain_where<T>(&mut self, values: &[T], keep: impl Fn(&T) -> bool) {
+        let words = Arc::make_mut(&mut self.words);
+        for (word, values) in words.iter_mut().zip(values.chunks(BITS)).filter(|(word, _)| **word != 0) {
+            let kept = |kept: u64, (bit, value): (usize, &T)| kept | u64::from(keep(value)) << bit;
+            *word &= values.iter().enumerate().fold(0, kept);
         }
+        self.len = words.iter().map(|word| word.count_ones() as usize).sum();
+    }
+
+    /// The items that are not in the other set, put behind what `list` holds.
+    pub(super) fn less_into(&self, other: &Candidates, list: &mut Vec<ItemNumber>) {
+        for (at, (word, other)) in self.words.iter().zip(other.words.iter()).enumerate() {
+            list.extend(Ones(word & !other).map(|bit| (at * BITS) as ItemNumber + bit));
+        }
+    }
+
+    /// The set whose bits these are; none when they are not one an item of `items` items.
+    pub(super) fn of_words(items: usize, words: Vec<u64>) -> Option<Self> {
+        let past = words.last().is_some_and(|word| !items.is_multiple_of(BITS) && word >> (items % BITS) != 0);
+        let len = words.iter().map(|word| word.count_ones() as usize).sum();
+        (words.len() == items.div_ceil(BITS) && !past).then(|| Self { words: Arc::new(words), len, catalogue: items })
+    }
+
+    /// One bit an item, 64 to a word.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
     }
 
     /// Leaves only what is in the other set, too.

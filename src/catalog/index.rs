@@ -1,16 +1,18 @@
 //! The immutable index of one bundle's items.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use thiserror::Error;
 
 use crate::domain::{CodeTable, Filter, Item, ItemNumber, Token};
 
 use super::attributes::Attributes;
+use super::build::{IndexBuilder, Row};
 use super::candidates::Candidates;
-use super::postings::{Cooccurrence, Postings};
+use super::cooccurrence::Cooccurrence;
+use super::dictionary::Dictionary;
+use super::postings::{List, Postings};
+use super::titles::Titles;
 
 /// One item as the bundle holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,69 +48,80 @@ pub enum CatalogError {
     },
 }
 
-/// All that serving knows of one bundle's items. Immutable; swapped whole.
+/// All that serving knows of one bundle's items. Immutable; swapped whole. Items are kept in columns and arenas, not as
+/// structs: about 60 bytes an item with 8 codebooks of 256 entries and ids of 10 letters (see [`Index::bytes`]).
 #[derive(Debug, Clone)]
 pub struct Index {
-    items: Vec<CatalogItem>,
-    numbers: HashMap<Box<str>, ItemNumber>,
-    codes: CodeTable,
-    postings: Postings,
-    cooccurrence: Option<Cooccurrence>,
-    attributes: Attributes,
-    eligible: Candidates,
-    category_names: Vec<String>,
-    version: String,
+    pub(super) codes: CodeTable,
+    pub(super) ids: Dictionary,
+    pub(super) titles: Titles,
+    pub(super) attributes: Attributes,
+    pub(super) priors: Vec<f32>,
+    pub(super) eligible: Candidates,
+    pub(super) postings: Postings,
+    pub(super) cooccurrence: Option<Cooccurrence>,
+    pub(super) category_names: Vec<String>,
+    pub(super) version: String,
+}
+
+/// Bytes of an index in memory, by part. Allocators and growth reserves are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexBytes {
+    /// The items' codes.
+    pub codes: usize,
+    /// Items by token.
+    pub postings: usize,
+    /// Masks of the tokens that occur together.
+    pub cooccurrence: usize,
+    /// Ids and the look-up by id.
+    pub ids: usize,
+    /// Priors, eligibility, prices, and the numbers of kinds and brands.
+    pub columns: usize,
+    /// Names of categories and brands, and items by kind and brand.
+    pub attributes: usize,
+    /// Titles; none when they are read from the saved index.
+    pub titles: usize,
+}
+
+impl IndexBytes {
+    /// All parts together.
+    pub fn total(&self) -> usize {
+        let Self { codes, postings, cooccurrence, ids, columns, attributes, titles } = self;
+        codes + postings + cooccurrence + ids + columns + attributes + titles
+    }
 }
 
 impl Index {
     /// Checks every item and builds the look-ups. `items[n]` has the code `codes.code(n)`; `category_names[c]` is the
-    /// name of class c of the category head.
+    /// name of class c of the category head. [`IndexBuilder`] does the same without all items in memory at once.
     ///
     /// # Errors
-    /// The first item whose id is empty or was there before, whose price is negative or no number, whose category has
-    /// no name, or whose prior is not finite; or a code table of another length.
+    /// The first item whose id is empty, whose price is negative or no number, whose category has no name, or whose prior
+    /// is not finite; a code table of another length; or the first item whose id was there before.
     pub fn build(
         items: Vec<CatalogItem>,
         codes: CodeTable,
         category_names: Vec<String>,
         version: String,
     ) -> Result<Index, CatalogError> {
-        if items.len() != codes.items() || ItemNumber::try_from(items.len()).is_err() {
+        if items.len() != codes.items() {
             return Err(CatalogError::Codes { items: items.len(), codes: codes.items() });
         }
-        let mut numbers = HashMap::with_capacity(items.len());
-        for (number, entry) in items.iter().enumerate() {
-            let refuse = |reason: String| Err(CatalogError::Item { number, id: entry.item.id.clone(), reason });
-            if let Some(reason) = fault(entry, category_names.len()) {
-                return refuse(reason);
-            }
-            match numbers.entry(Box::from(entry.item.id.as_str())) {
-                Entry::Vacant(place) => place.insert(number as ItemNumber),
-                Entry::Occupied(first) => return refuse(format!("the id is already that of item {}", first.get())),
-            };
+        let mut builder = IndexBuilder::new(category_names);
+        for entry in items {
+            builder.push(&Row::from(&entry), entry.item.categories.iter().map(String::as_str))?;
         }
-        let eligible = items.iter().enumerate().filter(|(_, entry)| entry.item.eligible);
-        Ok(Index {
-            eligible: Candidates::of(items.len(), eligible.map(|(number, _)| number as ItemNumber)),
-            attributes: Attributes::of(items.iter().map(|entry| &entry.item)),
-            postings: Postings::of_tokens(&codes),
-            cooccurrence: Cooccurrence::of(&codes),
-            items,
-            numbers,
-            codes,
-            category_names,
-            version,
-        })
+        builder.finish(codes, version)
     }
 
     /// How many items there are, eligible or not.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.priors.len()
     }
 
     /// Whether there are no items at all.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.priors.is_empty()
     }
 
     /// The items' codes, `[items, M]`.
@@ -118,20 +131,79 @@ impl Index {
 
     /// The number of the item with this id.
     pub fn number(&self, id: &str) -> Option<ItemNumber> {
-        self.numbers.get(id).copied()
+        self.ids.number(id).map(|number| number as ItemNumber)
     }
 
-    /// The item with this number.
+    /// The item with this number, put together from its columns: made for showing, not for loops. What one column says is
+    /// cheaper by [`Index::id`], [`Index::prior`], [`Index::class`], [`Index::is_eligible`].
     ///
     /// # Panics
     /// When the number is not below [`Index::len`]: numbers belong to one index.
-    pub fn item(&self, number: ItemNumber) -> &CatalogItem {
-        &self.items[number as usize]
+    pub fn item(&self, number: ItemNumber) -> CatalogItem {
+        let at = number as usize;
+        let item = Item {
+            id: self.id(number).to_owned(),
+            title: self.titles.get(at),
+            brand: self.attributes.brand(at).map(str::to_owned),
+            categories: self.attributes.path(at).map(str::to_owned).collect(),
+            price: self.attributes.price(at),
+            eligible: self.is_eligible(number),
+        };
+        CatalogItem { item, category: self.class(number), prior: self.prior(number) }
     }
 
-    /// All items, in the order of their numbers.
-    pub fn items(&self) -> &[CatalogItem] {
-        &self.items
+    /// All items, in the order of their numbers, each as [`Index::item`] makes it.
+    pub fn items(&self) -> impl ExactSizeIterator<Item = CatalogItem> + '_ {
+        // One less than there are numbers, so that the end is one, too.
+        (0..self.len() as ItemNumber).map(|number| self.item(number))
+    }
+
+    /// The owner's id of an item.
+    ///
+    /// # Panics
+    /// When the number is not below [`Index::len`].
+    pub fn id(&self, number: ItemNumber) -> &str {
+        assert!((number as usize) < self.len(), "item {number} of an index of {}", self.len());
+        self.ids.texts.get(number as usize).unwrap_or_default()
+    }
+
+    /// The smoothed log popularity of an item.
+    ///
+    /// # Panics
+    /// When the number is not below [`Index::len`].
+    pub fn prior(&self, number: ItemNumber) -> f32 {
+        self.priors[number as usize]
+    }
+
+    /// An item's class of the category head; zero past the end.
+    pub fn class(&self, number: ItemNumber) -> u32 {
+        self.attributes.class(number as usize)
+    }
+
+    /// Whether the item may be answered; false for numbers that the index does not have.
+    pub fn is_eligible(&self, number: ItemNumber) -> bool {
+        self.eligible.contains(number)
+    }
+
+    /// Every eligible item.
+    pub fn eligible(&self) -> &Candidates {
+        &self.eligible
+    }
+
+    /// What the index holds in memory, by part.
+    pub fn bytes(&self) -> IndexBytes {
+        let (columns, attributes) = self.attributes.bytes();
+        let shape = self.codes.shape();
+        let wide = if self.codes.bytes().is_some() { 1 } else { 2 };
+        IndexBytes {
+            codes: wide * shape.codebooks * self.len(),
+            postings: self.postings.bytes(),
+            cooccurrence: self.cooccurrence.as_ref().map_or(0, |masks| 8 * masks.words().len()),
+            ids: self.ids.bytes(),
+            columns: columns + 4 * self.priors.len() + 8 * self.eligible.words().len(),
+            attributes,
+            titles: self.titles.bytes(),
+        }
     }
 
     /// The names of the category head's classes, by class.
@@ -145,7 +217,7 @@ impl Index {
     }
 
     /// The items whose code holds the token, lowest number first, eligible or not.
-    pub fn postings(&self, token: Token) -> &[ItemNumber] {
+    pub fn postings(&self, token: Token) -> List<'_> {
         self.postings.of(self.codes.shape().flat(token))
     }
 
@@ -158,7 +230,7 @@ impl Index {
     /// read here: what was seen comes in `exclude`. Numbers and ids that the index does not have exclude nothing.
     pub fn root(&self, filter: &Filter, exclude: &[ItemNumber]) -> Candidates {
         let mut set = self.eligible.clone();
-        self.attributes.narrow(&mut set, self.items.len(), filter);
+        self.attributes.narrow(&mut set, self.len(), filter);
         if !filter.exclude_items.is_empty() {
             set.remove_all(filter.exclude_items.iter().filter_map(|id| self.number(id)));
         }
@@ -170,15 +242,14 @@ impl Index {
 
     /// The items that have the category at any level, lowest number first, eligible or not. A name that no item has gives
     /// none.
-    pub fn of_category(&self, name: &str) -> &[ItemNumber] {
+    pub fn of_category(&self, name: &str) -> Vec<ItemNumber> {
         self.attributes.of_category(name)
     }
 
     /// The k items of the set with the highest prior, best first; ties: lower number first.
     pub fn popular(&self, root: &Candidates, k: usize) -> Vec<ItemNumber> {
-        let better = |a: &ItemNumber, b: &ItemNumber| -> Ordering {
-            self.item(*b).prior.total_cmp(&self.item(*a).prior).then(a.cmp(b))
-        };
+        let better =
+            |a: &ItemNumber, b: &ItemNumber| -> Ordering { self.prior(*b).total_cmp(&self.prior(*a)).then(a.cmp(b)) };
         let mut best: Vec<ItemNumber> = root.iter().collect();
         if k < best.len() {
             if k > 0 {
@@ -189,23 +260,4 @@ impl Index {
         best.sort_unstable_by(better);
         best
     }
-}
-
-/// What is wrong with an item on its own, if anything.
-fn fault(entry: &CatalogItem, categories: usize) -> Option<String> {
-    if entry.item.id.is_empty() {
-        return Some("the id is empty".to_owned());
-    }
-    if let Some(price) = entry.item.price
-        && !(price.is_finite() && price >= 0.0)
-    {
-        return Some(format!("price {price}: expected a finite number that is not negative"));
-    }
-    if entry.category as usize >= categories {
-        return Some(format!("category {}: expected a number below {categories}", entry.category));
-    }
-    if !entry.prior.is_finite() {
-        return Some(format!("prior {}: expected a finite number", entry.prior));
-    }
-    None
 }

@@ -7,23 +7,37 @@
 //! from time to time; a new item, which needs tokens and postings, makes a new index at once.
 
 mod attributes;
+mod build;
 mod candidates;
 mod change_log;
+mod code_columns;
+mod column;
 mod config;
+mod cooccurrence;
+mod dictionary;
 mod entry;
 mod index;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod live_tests;
+mod next_tokens;
 mod overlay;
 mod postings;
+mod saved;
+mod sections;
 #[cfg(test)]
 mod tests;
+mod titles;
 
+pub use build::{IndexBuilder, Row};
 pub use candidates::Candidates;
 pub use change_log::{ChangeLog, ChangeLogError};
+pub use code_columns::CodeColumns;
 pub use config::CatalogueConfig;
+pub use cooccurrence::Cooccurrence;
 pub use entry::{Entries, Entry, Word};
-pub use index::{CatalogError, CatalogItem, Index};
+pub use index::{CatalogError, CatalogItem, Index, IndexBytes};
+pub use next_tokens::NextTokens;
 pub use overlay::{AddedItem, View};
-pub use postings::{Cooccurrence, Postings};
+pub use postings::{List, Numbers, Postings};
+pub use saved::SavedFor;

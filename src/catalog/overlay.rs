@@ -55,10 +55,10 @@ impl View {
     ///
     /// # Panics
     /// When the index has no such number.
-    pub fn item(&self, number: ItemNumber) -> &Item {
+    pub fn item(&self, number: ItemNumber) -> Item {
         match self.changed.get(&number) {
-            Some(item) => item,
-            None => &self.index.item(number).item,
+            Some(item) => Item::clone(item),
+            None => self.index.item(number).item,
         }
     }
 
@@ -77,7 +77,7 @@ impl View {
     /// The items that have the category at any level, eligible or not.
     pub fn of_category(&self, name: &str) -> Candidates {
         let has = |item: &Item| item.categories.iter().any(|category| category == name);
-        let mut set = Candidates::of(self.index.len(), self.index.of_category(name).iter().copied());
+        let mut set = Candidates::of(self.index.len(), self.index.of_category(name));
         set.remove_all(self.changed.keys().copied());
         set.insert_all(self.changed.iter().filter(|(_, item)| has(item)).map(|(&number, _)| number));
         set
@@ -105,7 +105,7 @@ impl View {
         let codes = index.codes();
         let shape = codes.shape();
         let mut entries = Vec::with_capacity((index.len() + added.len()) * shape.codebooks);
-        entries.extend_from_slice(codes.entries());
+        entries.extend_from_slice(&codes.entries());
         for (number, code) in recoded {
             let start = *number as usize * shape.codebooks;
             if let Some(place) =
@@ -117,7 +117,7 @@ impl View {
         let mut rows = Vec::with_capacity(index.len() + added.len());
         for number in 0..index.len() as ItemNumber {
             let row = index.item(number);
-            rows.push(CatalogItem { item: self.item(number).clone(), category: row.category, prior: row.prior });
+            rows.push(CatalogItem { item: self.item(number), category: row.category, prior: row.prior });
         }
         for AddedItem { row, code } in added {
             rows.push(row);

@@ -19,7 +19,7 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn new(index: &Index, item: ItemNumber, score: f64) -> Self {
         // Adding zero turns -0 into 0, so that equal scores compare as equal.
-        Self { score: score as f32 + 0.0, prior: index.item(item).prior, item }
+        Self { score: score as f32 + 0.0, prior: index.prior(item), item }
     }
 }
 

@@ -34,7 +34,7 @@ impl Bias {
             set.iter().for_each(|number| scores[number as usize] += nats);
         }
         for &(token, nats) in &self.tokens {
-            index.postings(token).iter().for_each(|&number| scores[number as usize] += nats);
+            index.postings(token).iter().for_each(|number| scores[number as usize] += nats);
         }
     }
 

@@ -60,12 +60,13 @@ impl Marginals {
     /// Looks for the tokens that were met in the end.
     fn fill_many(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
         let stride = stride(codes.shape());
-        if stride == BYTE {
+        if let Some(bytes) = codes.bytes() {
             let (rows, _) = self.weights.as_chunks_mut::<BYTE>();
+            let width = codes.shape().codebooks;
             for (&number, &weight) in numbers.iter().zip(weights) {
                 let weight = f64::from(weight);
-                let sums = rows.iter_mut().zip(codes.code(number));
-                sums.for_each(|(row, &entry)| row[usize::from(entry as u8)] += weight);
+                let sums = rows.iter_mut().zip(&bytes[number as usize * width..][..width]);
+                sums.for_each(|(row, &entry)| row[usize::from(entry)] += weight);
             }
         } else {
             for (&number, &weight) in numbers.iter().zip(weights) {

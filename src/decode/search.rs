@@ -437,13 +437,13 @@ impl<'a> Search<'a> {
         };
         match source {
             Source::Root(root, scores) => {
-                let holders = self.index.postings(token).iter().filter(|&&number| root.contains(number));
-                holders.for_each(|&number| take(number, scores[number as usize]));
+                let holders = self.index.postings(token).iter().filter(|&number| root.contains(number));
+                holders.for_each(|number| take(number, scores[number as usize]));
             }
             Source::Held(held) => {
                 let codes = self.index.codes();
                 for (&number, &score) in held.numbers[range.clone()].iter().zip(&held.scores[range]) {
-                    if codes.code(number)[usize::from(token.codebook)] == token.entry {
+                    if codes.holds(number, token) {
                         take(number, score);
                     }
                 }

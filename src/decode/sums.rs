@@ -116,11 +116,12 @@ pub(super) fn stride(shape: CodeShape) -> usize {
 /// Adds the numbers of a `[M, stride]` table at an item's tokens to each score.
 fn add_from_table(table: &[f32], codes: &CodeTable, numbers: &[ItemNumber], scores: &mut [f32]) {
     let stride = stride(codes.shape());
-    if stride == BYTE {
+    if let Some(bytes) = codes.bytes() {
         let (rows, _) = table.as_chunks::<BYTE>();
+        let width = codes.shape().codebooks;
         for (&number, score) in numbers.iter().zip(scores) {
-            let code = codes.code(number).iter();
-            *score += rows.iter().zip(code).map(|(row, &entry)| row[usize::from(entry as u8)]).sum::<f32>();
+            let code = &bytes[number as usize * width..][..width];
+            *score += rows.iter().zip(code).map(|(row, &entry)| row[usize::from(entry)]).sum::<f32>();
         }
     } else {
         for (&number, score) in numbers.iter().zip(scores) {

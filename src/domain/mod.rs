@@ -13,7 +13,7 @@ mod secret;
 
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use catalogue::{CatalogChange, CatalogChanged, DescribedItem, ItemPage, StoredItem};
-pub use code::{Code, CodeShape, CodeTable, Token};
+pub use code::{Code, CodeShape, CodeTable, Entries, Token};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Overload, Violation};

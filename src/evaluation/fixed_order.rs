@@ -229,7 +229,7 @@ mod tests {
             .map(|(step, &entry)| {
                 let row = &scores[step * 15 + step * 5..][..5];
                 let follows = |token: &usize| {
-                    let fits = |other: u32| codes.code(other)[..step] == code[..step];
+                    let fits = |other: u32| codes.code(other).head(step) == code.head(step);
                     (0..ITEMS as u32).any(|other| fits(other) && usize::from(codes.code(other)[step]) == *token)
                 };
                 let sum: f32 = (0..5).filter(follows).map(|token| row[token].exp()).sum();

@@ -41,9 +41,9 @@ impl<'a> Prefixes<'a> {
     /// The first `depth` tokens of an item: everything that shares them.
     pub fn of_item(&self, item: ItemNumber, depth: usize) -> Range<usize> {
         let place = self.places[item as usize];
-        let head = &self.codes.code(item)[..depth];
-        let from = self.sorted[..place].partition_point(|&other| &self.codes.code(other)[..depth] < head);
-        let to = place + self.sorted[place..].partition_point(|&other| &self.codes.code(other)[..depth] <= head);
+        let head = self.codes.code(item).head(depth);
+        let from = self.sorted[..place].partition_point(|&other| self.codes.code(other).head(depth) < head);
+        let to = place + self.sorted[place..].partition_point(|&other| self.codes.code(other).head(depth) <= head);
         from..to
     }
 

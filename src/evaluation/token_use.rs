@@ -35,12 +35,13 @@ impl TokenUse {
     pub fn of(codes: &CodeTable) -> Self {
         let shape = codes.shape();
         let mut counts = vec![vec![0_u32; shape.entries]; shape.codebooks];
-        for code in codes.entries().chunks(shape.codebooks) {
+        let entries = codes.entries();
+        for code in entries.chunks(shape.codebooks) {
             for (codebook, &entry) in code.iter().enumerate() {
                 counts[codebook][usize::from(entry)] += 1;
             }
         }
-        let mut distinct: Vec<&[u16]> = codes.entries().chunks(shape.codebooks).collect();
+        let mut distinct: Vec<&[u16]> = entries.chunks(shape.codebooks).collect();
         distinct.sort_unstable();
         distinct.dedup();
         Self {

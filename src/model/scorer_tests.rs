@@ -270,7 +270,7 @@ fn fresh_path_heads_refine_nothing() {
 fn grown(config: &NetworkConfig) -> CodeTable {
     let known = codes(config);
     let mut entries = known.entries().to_vec();
-    entries[5 * 4..6 * 4].copy_from_slice(known.code(9));
+    entries[5 * 4..6 * 4].copy_from_slice(&known.code(9).to_vec());
     entries.extend([7, 0, 3, 5]);
     CodeTable::new(config.codes, entries).unwrap()
 }

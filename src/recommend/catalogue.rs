@@ -197,7 +197,7 @@ impl Catalogue {
     /// At most `most` items after `after`, by id.
     pub(super) fn page(&self, default: &Loaded, after: Option<&str>, most: usize) -> ItemPage {
         let (sorted, learnt) = (default.by_id(), &default.variant.index);
-        let id = |&number: &u32| learnt.item(number).item.id.as_str();
+        let id = |&number: &u32| learnt.id(number);
         let first = sorted.partition_point(|number| after.is_some_and(|after| id(number) <= after));
         let entries = self.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -321,12 +321,12 @@ fn version(loaded: &Loaded, last_ms: i64) -> String {
 
 fn stored(default: &Loaded, id: &str, entry: Option<&Arc<Entry>>) -> Option<StoredItem> {
     let learnt = &default.variant.index;
-    let bundle = learnt.number(id).map(|number| &learnt.item(number).item);
+    let bundle = learnt.number(id).map(|number| learnt.item(number).item);
     let described = match entry.map(|entry| &entry.word) {
         Some(Word::Removed) => return None,
         Some(Word::Item(described)) => DescribedItem::clone(described),
         Some(Word::Eligible(_)) | None => {
-            let item = entry.map_or_else(|| bundle.cloned(), |entry| entry.item(bundle))?;
+            let item = entry.map_or_else(|| bundle.clone(), |entry| entry.item(bundle.as_ref()))?;
             DescribedItem { item, text: None, embedding: None }
         }
     };

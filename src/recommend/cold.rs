@@ -6,11 +6,14 @@ use crate::catalog::{Candidates, Index, View};
 use crate::domain::{Filter, ItemNumber};
 use crate::engine::{Bias, Outcome, Ranked};
 
-/// The items of a view in the order of their prior, worked out once per index, so that a cold start costs no look at the
-/// whole catalogue.
+/// How many items are kept in order: a cold start that asks for more of them than pass its filter looks at the catalogue.
+const KEPT: usize = 65_536;
+
+/// The most popular items of a view, worked out once per index, so that a cold start costs no look at the whole catalogue as
+/// a rule.
 #[derive(Debug)]
 pub(super) struct Popularity {
-    /// Every item, eligible or not: higher prior first, then lower number.
+    /// The first [`KEPT`] items, eligible or not: higher prior first, then lower number.
     order: Arc<[ItemNumber]>,
     /// The least prior of any item; 0 where there is none.
     least: f32,
@@ -23,16 +26,20 @@ pub(super) struct Popularity {
 impl Popularity {
     /// `before`: that of a view of the same index.
     pub(super) fn of(view: &View, before: Option<&Popularity>) -> Self {
+        Self::keeping(KEPT, view, before)
+    }
+
+    fn keeping(kept: usize, view: &View, before: Option<&Popularity>) -> Self {
         let index = view.index();
-        let order = before.map_or_else(
+        let (order, least) = before.map_or_else(
             || {
                 let all = Candidates::of(index.len(), 0..index.len() as ItemNumber);
-                index.popular(&all, index.len()).into()
+                let least = all.iter().map(|item| index.prior(item)).reduce(f32::min);
+                (index.popular(&all, kept).into(), least.unwrap_or(0.0))
             },
-            |before| Arc::clone(&before.order),
+            |before| (Arc::clone(&before.order), before.least),
         );
         let eligible = view.root(&Filter::default(), &[]);
-        let least = order.last().map_or(0.0, |&item| index.item(item).prior);
         Self { order, least, eligible: eligible.len(), log_mass: log_mass(index, &eligible) }
     }
 
@@ -50,8 +57,13 @@ impl Popularity {
         let whole = root.len() == self.eligible;
         let log_mass = if whole { self.log_mass } else { log_mass(index, root) };
         let score = |item: ItemNumber| (prior(index, item) - log_mass) as f32;
-        let popular = self.order.iter().copied().filter(|&item| root.contains(item)).take(k);
-        let items: Vec<Ranked> = popular.map(|item| Ranked { item, score: score(item), path: None }).collect();
+        let mut popular: Vec<ItemNumber> =
+            self.order.iter().copied().filter(|&item| root.contains(item)).take(k).collect();
+        if popular.len() < k.min(root.len()) {
+            popular = index.popular(root, k);
+        }
+        let items: Vec<Ranked> =
+            popular.into_iter().map(|item| Ranked { item, score: score(item), path: None }).collect();
         Outcome { short: items.len() < k, items, ..Outcome::default() }
     }
 }
@@ -68,7 +80,7 @@ fn steered(index: &Index, root: &Candidates, bias: &Bias, k: usize) -> Outcome {
 }
 
 fn prior(index: &Index, item: ItemNumber) -> f64 {
-    f64::from(index.item(item).prior)
+    f64::from(index.prior(item))
 }
 
 /// ln of the sum of exp(prior).
@@ -80,4 +92,27 @@ fn log_mass(index: &Index, root: &Candidates) -> f64 {
 fn log_sum<I: Iterator<Item = f64>>(values: impl Fn() -> I) -> f64 {
     let highest = values().fold(f64::NEG_INFINITY, f64::max);
     highest + values().map(|value| (value - highest).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::fake;
+
+    #[test]
+    fn an_answer_does_not_depend_on_how_many_items_are_kept_in_order() {
+        let index = Arc::new(fake::index(50));
+        let view = View::of(Arc::clone(&index));
+        let eligible = index.eligible();
+        let few = Candidates::of(index.len(), eligible.iter().step_by(7));
+        let (all, some) = (Popularity::of(&view, None), Popularity::keeping(5, &view, None));
+        assert!(some.order.len() == 5 && all.order.len() == index.len());
+        for root in [eligible, &few] {
+            for k in [1, 5, 6, 100] {
+                let best = |popularity: &Popularity| popularity.best(&index, root, &Bias::default(), k);
+                assert_eq!(best(&some), best(&all), "{k} of {}", root.len());
+            }
+        }
+    }
 }

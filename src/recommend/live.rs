@@ -81,7 +81,7 @@ impl Loaded {
                 let row = CatalogItem { item: described.item.clone(), category, prior: live.popularity.least() };
                 added.push(AddedItem { row, code });
                 placements.push(Placement { item, like });
-            } else if view.index().codes().code(item) != code {
+            } else if view.index().codes().code(item).to_vec() != code {
                 recoded.push((item, code));
                 // What users do with an item that was learnt has not changed: its vector stays, its tokens do not.
                 let like = if item < learnt { vec![(item, 1.0)] } else { like };
@@ -125,10 +125,9 @@ impl Loaded {
                 continue;
             };
             let known = (number as usize) < learnt.len();
-            let bundle = if known { &learnt.item(number).item } else { view.item(number) };
-            draft
-                .changed
-                .extend(entry.item(Some(bundle)).filter(|item| item != view.item(number)).map(|item| (number, item)));
+            let now = view.item(number);
+            let bundle = if known { learnt.item(number).item } else { now.clone() };
+            draft.changed.extend(entry.item(Some(&bundle)).filter(|item| *item != now).map(|item| (number, item)));
             if let (Word::Item(described), true) = (&entry.word, retold) {
                 draft.retold.push((number, described));
             }

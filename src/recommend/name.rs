@@ -11,10 +11,10 @@ use crate::engine::Ranked;
 pub(super) fn item(view: &View, ranked: Ranked) -> Recommendation {
     let item = view.item(ranked.item);
     Recommendation {
-        item_id: item.id.clone(),
+        item_id: item.id,
         score: ranked.score,
-        title: item.title.clone(),
-        categories: item.categories.clone(),
+        title: item.title,
+        categories: item.categories,
         path: ranked.path.map(|found| path(view.index(), found)),
     }
 }

@@ -38,7 +38,6 @@ async fn check_one(engine: &EngineHandle, index: &Index, golden: &Golden) -> Res
         deadline: Instant::now() + PATIENCE,
     };
     let outcome = engine.decode(request).await.map_err(|failure| failure.to_string())?.outcome;
-    let found: Vec<_> =
-        outcome.items.iter().map(|ranked| (index.item(ranked.item).item.id.as_str(), ranked.score)).collect();
+    let found: Vec<_> = outcome.items.iter().map(|ranked| (index.id(ranked.item), ranked.score)).collect();
     golden.mismatch(&found).map_or(Ok(()), Err)
 }

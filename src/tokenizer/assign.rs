@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 use rayon::prelude::*;
 
 use super::{FeatureTable, Tokenizer, TokenizerError};
-use crate::domain::CodeTable;
+use crate::domain::{Code, CodeTable};
 
 /// Where one item may move.
 pub(super) trait Choices: Send + Sync {
@@ -47,7 +47,7 @@ pub(super) fn assign(
     crowded.sort_unstable();
     let crowded: Vec<usize> = crowded.into_iter().flatten().copied().collect();
     let mut room: HashMap<Vec<u16>, usize> = groups.iter().map(|(code, group)| (code.clone(), group.len())).collect();
-    let mut entries = nearest.entries().to_vec();
+    let mut entries = nearest.entries().into_owned();
     let moved = tokenizer.with_choices(features, nearest, &crowded, |choices| {
         let costs: Vec<f32> = choices.par_iter().map(|choices| choices.cheapest_move()).collect();
         let mut leaving = leaving(&crowded, &costs, nearest, max_collisions);
@@ -69,7 +69,7 @@ pub(super) fn assign(
 
 /// Positions in `crowded` of the items that must leave their group; `costs` are those of their cheapest moves.
 fn leaving(crowded: &[usize], costs: &[f32], nearest: &CodeTable, max_collisions: usize) -> Vec<usize> {
-    let mut by_code: HashMap<&[u16], Vec<usize>> = HashMap::new();
+    let mut by_code: HashMap<Code<'_>, Vec<usize>> = HashMap::new();
     for (at, &item) in crowded.iter().enumerate() {
         by_code.entry(nearest.code(item as u32)).or_default().push(at);
     }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::assign::Assignment;
 use super::matrix::dot;
 use super::{Diagnostics, FeatureTable, Quantiser, Tokenizer, TokenizerError};
-use crate::domain::CodeTable;
+use crate::domain::{Code, CodeTable};
 
 /// Items whose neighbours are looked up.
 const NEIGHBOUR_SAMPLE: usize = 500;
@@ -71,8 +71,8 @@ fn spread(codes: &CodeTable, codebook: usize) -> (f32, f32) {
 
 /// Distinct codes, and the size of the largest group.
 fn groups(codes: &CodeTable) -> (usize, usize) {
-    let mut groups: HashMap<&[u16], usize> = HashMap::new();
-    codes.entries().chunks_exact(codes.shape().codebooks).for_each(|code| *groups.entry(code).or_default() += 1);
+    let mut groups: HashMap<Code<'_>, usize> = HashMap::new();
+    (0..codes.items() as u32).for_each(|item| *groups.entry(codes.code(item)).or_default() += 1);
     (groups.len(), groups.values().copied().max().unwrap_or(0))
 }
 

@@ -168,7 +168,8 @@ fn a_full_house_of_random_codes_has_every_code_once() {
     let table = table(&Shop::new(64));
     let run = |seed| fitted(&table, &Quantiser::Random { codebooks: 3, entries: 4, seed }).codes;
     let codes = run(1);
-    let mut found: Vec<&[u16]> = codes.entries().chunks(3).collect();
+    let entries = codes.entries();
+    let mut found: Vec<&[u16]> = entries.chunks(3).collect();
     found.sort_unstable();
     found.dedup();
     assert_eq!(found.len(), 64);

@@ -95,7 +95,8 @@ impl Tokenizer {
         }
         let codec = self.codec();
         let rows = features.rows.chunks(CHUNK * features.width);
-        let codes = codes.entries().chunks(CHUNK * self.shape().codebooks);
+        let entries = codes.entries();
+        let codes = entries.chunks(CHUNK * self.shape().codebooks);
         Ok(rows.zip(codes).flat_map(|(rows, codes)| codec.decode(rows, codes)).collect())
     }
 

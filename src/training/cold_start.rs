@@ -220,15 +220,15 @@ fn hold_out(dataset: &Dataset, args: &ColdStartArgs) -> anyhow::Result<(Dataset,
 /// The index of the known items and the newcomers, which have no past: their prior is the least one, and their class, which
 /// only explanations read, is the first.
 fn grown_index(known: &Index, all: &Dataset, codes: CodeTable) -> anyhow::Result<Index> {
-    let least = known.items().iter().map(|item| item.prior).fold(0.0, f32::min);
+    let least = (0..known.len() as u32).map(|item| known.prior(item)).fold(0.0, f32::min);
     let newcomers = all.items[known.len()..].iter();
     let newcomers = newcomers.map(|item| CatalogItem { item: item.item.clone(), category: 0, prior: least });
-    let items = known.items().iter().cloned().chain(newcomers).collect();
+    let items = known.items().chain(newcomers).collect();
     Ok(Index::build(items, codes, known.category_names().to_vec(), "cold-start".to_owned())?)
 }
 
 fn joined(first: &CodeTable, second: &CodeTable) -> anyhow::Result<CodeTable> {
-    let entries = first.entries().iter().chain(second.entries()).copied().collect();
+    let entries = [first.entries(), second.entries()].concat();
     CodeTable::new(first.shape(), entries).map_err(|wrong| anyhow::anyhow!("codes of the newcomers: {wrong}"))
 }
 

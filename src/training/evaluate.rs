@@ -138,7 +138,7 @@ pub(super) fn same_items(bundle: &LoadedBundle, dataset: &Dataset) -> anyhow::Re
     let (ours, theirs) = (bundle.index.len(), dataset.items.len());
     ensure!(ours == theirs, "the bundle has {ours} items, the data set {theirs}: expected the same items");
     for (number, item) in dataset.items.iter().enumerate() {
-        let known = &bundle.index.item(number as ItemNumber).item.id;
+        let known = bundle.index.id(number as ItemNumber);
         ensure!(*known == item.item.id, "item {number} is {known:?} in the bundle, {:?} in the data set", item.item.id);
     }
     Ok(())

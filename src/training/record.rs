@@ -102,7 +102,7 @@ pub fn category_calibration<M: PathModel>(
         for (trial, state) in batch.iter().zip(states) {
             let beliefs = state.beliefs.iter().copied().zip(0u32..);
             let (belief, category) = beliefs.fold((0.0, 0), |best, next| if next.0 > best.0 { next } else { best });
-            pairs.push((belief, index.item(trial.target).category == category));
+            pairs.push((belief, index.class(trial.target) == category));
         }
     }
     CategoryCalibration::of(&pairs).map_err(|wrong| anyhow::anyhow!("category calibration: {wrong}"))

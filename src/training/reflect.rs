@@ -208,7 +208,7 @@ fn by_belief<M: PathModel>(model: &mut M, index: &Index, trials: &[Trial]) -> an
         for (trial, state) in batch.iter().zip(states) {
             let beliefs = state.beliefs.iter().zip(0u32..);
             let likeliest = beliefs.fold((f32::MIN, 0), |best, (&p, at)| if p > best.0 { (p, at) } else { best }).1;
-            let side = if index.item(trial.target).category == likeliest { &mut right } else { &mut wrong };
+            let side = if index.class(trial.target) == likeliest { &mut right } else { &mut wrong };
             side.push(trial.clone());
         }
     }

@@ -136,7 +136,7 @@ pub fn write_again(from: &Path, dir: &Path, version: &str) {
     let parts = BundleParts {
         weights: bundle.weights,
         codebooks: bundle.codebooks,
-        items: bundle.index.items().to_vec(),
+        items: bundle.index.items().collect(),
         codes: bundle.index.codes().clone(),
         golden: bundle.golden,
         warmup: bundle.warmup,

@@ -367,8 +367,8 @@ fn a_new_item_is_tokenised_on_the_way_and_an_unknown_one_is_drift() {
     let code = |item: u32| bundle.index.codes().code(item).to_vec();
     let shared = code(number).iter().zip(code(0)).filter(|(a, b)| **a == *b).count();
     assert!(shared >= 2, "{:?} {:?}", code(number), code(0));
-    assert_eq!(bundle.index.item(number).category, bundle.index.item(0).category);
-    assert!(bundle.index.item(number).prior > bundle.index.item(0).prior, "200 people took it");
+    assert_eq!(bundle.index.class(number), bundle.index.class(0));
+    assert!(bundle.index.prior(number) > bundle.index.prior(0), "200 people took it");
 }
 
 #[test]

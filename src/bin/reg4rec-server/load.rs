@@ -136,7 +136,7 @@ async fn open_catalogue(config: &Config, recommender: &Recommender, registry: &R
 fn example(index: &Index, golden: &[Golden]) -> String {
     let known: Vec<&str> = match golden.first() {
         Some(golden) => golden.history.iter().rev().take(3).rev().map(|event| event.item_id.as_str()).collect(),
-        None => index.items().iter().take(3).map(|row| row.item.id.as_str()).collect(),
+        None => (0..index.len().min(3) as u32).map(|item| index.id(item)).collect(),
     };
     format!("--history {}", known.join(","))
 }

@@ -42,10 +42,10 @@ impl Items {
     ) -> Result<Self, ScorerError> {
         let mut rows = floats(network.residuals())?;
         if network.reads_codes {
-            let bytes = config.codes.entries <= BYTE;
-            if bytes && rows.iter().all(|number| *number == 0.0) {
-                let codes = codes.entries().iter().map(|&entry| entry as u8).collect();
-                return Ok(Self::Tokens { codes, codebooks: config.codes.codebooks });
+            if let Some(bytes) = codes.bytes()
+                && rows.iter().all(|number| *number == 0.0)
+            {
+                return Ok(Self::Tokens { codes: bytes.to_vec(), codebooks: config.codes.codebooks });
             }
             add_tokens(codes, tokens, config.width, &mut rows);
         }

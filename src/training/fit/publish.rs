@@ -77,7 +77,7 @@ pub(super) fn publish<M: PathModel>(
     let content = BundleParts {
         weights: parts.pretrained.weights.clone(),
         codebooks: parts.fitted.tokenizer.to_bytes()?,
-        items: index.items().to_vec(),
+        items: index.items().collect(),
         codes: index.codes().clone(),
         golden,
         warmup: warmup(parts.config.network.max_history),
@@ -99,7 +99,7 @@ pub(in crate::training) fn golden<M: PathModel>(
     let answers = Search::new(network, index, settings.clone())
         .answer(&questions)
         .map_err(|error| anyhow::anyhow!("golden answers: {error}"))?;
-    let id = |item: u32| index.item(item).item.id.clone();
+    let id = |item: u32| index.id(item).to_owned();
     trials
         .iter()
         .zip(answers)

@@ -72,7 +72,7 @@ fn save(work: &Path, fitted: &Fitted) -> anyhow::Result<()> {
     fs::write(&path, fitted.tokenizer.to_bytes()?).with_context(|| format!("{}", path.display()))?;
     // The codes are written last and renamed into place: where they are, the tokenizer is whole.
     let (path, draft) = (work.join(CODES), work.join("codes.json.tmp"));
-    let content = serde_json::to_vec(&(fitted.codes.shape(), fitted.codes.entries(), &fitted.diagnostics))?;
+    let content = serde_json::to_vec(&(fitted.codes.shape(), fitted.codes.entries().as_ref(), &fitted.diagnostics))?;
     fs::write(&draft, content).with_context(|| format!("{}", draft.display()))?;
     fs::rename(&draft, &path).with_context(|| format!("{}", path.display()))
 }

@@ -192,7 +192,7 @@ impl Made<'_> {
         let parts = BundleParts {
             weights: self.trained.weights,
             codebooks: old.codebooks.clone(),
-            items: old.index.items().to_vec(),
+            items: old.index.items().collect(),
             codes: old.index.codes().clone(),
             golden,
             warmup: old.warmup.clone(),

@@ -79,7 +79,7 @@ impl Sampled {
     /// The rewards of the path for one item (design 3.5). A path of one token has no pair of steps and is consistent.
     pub fn rewards(&self, item: ItemNumber, index: &Index, theta: f32) -> Rewards {
         let share = |count: usize, of: usize| if of == 0 { 1.0 } else { count as f32 / of as f32 };
-        let (code, category) = (index.codes().code(item), index.item(item).category);
+        let (code, category) = (index.codes().code(item), index.class(item));
         let hits = self.tokens.iter().filter(|token| code[usize::from(token.codebook)] == token.entry).count();
         let right = self.categories.iter().filter(|&&said| said == category).count();
         let steady = self.divergences.iter().filter(|&&js| js <= theta).count();

@@ -34,9 +34,10 @@ pub(super) fn token_sums(table: &[f32], codes: &CodeTable, width: usize) -> Vec<
 /// rows are added up by one thread in the order of items, so that the result does not depend on the number of threads.
 pub(super) fn token_gradients(by_items: &[f32], codes: &CodeTable, width: usize) -> Vec<f32> {
     let shape = codes.shape();
+    let all = codes.entries();
     let mut gradients = vec![0.0f32; shape.tokens() * width];
     gradients.par_chunks_mut(shape.entries * width).enumerate().for_each(|(codebook, table)| {
-        let entries = codes.entries().iter().skip(codebook).step_by(shape.codebooks);
+        let entries = all.iter().skip(codebook).step_by(shape.codebooks);
         for (&entry, gradient) in entries.zip(by_items.chunks_exact(width)) {
             let row = usize::from(entry) * width;
             table[row..row + width].iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);

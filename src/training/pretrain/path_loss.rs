@@ -107,7 +107,7 @@ impl PathTargets {
                 (tokens, allowed)
             })
             .collect();
-        let categories = items.iter().map(|&item| index.item(item).category).collect();
+        let categories = items.iter().map(|&item| index.class(item)).collect();
         let (tokens, candidates) = rows.into_iter().unzip();
         Self { items, categories, tokens, candidates }
     }

@@ -58,7 +58,7 @@ impl Candidate {
         let parts = BundleParts {
             weights: self.weights.clone(),
             codebooks: parent.codebooks.clone(),
-            items: self.index.items().to_vec(),
+            items: self.index.items().collect(),
             codes: self.index.codes().clone(),
             golden: golden(&mut scorer, &self.index, &increment.judges, &settings)?,
             warmup: parent.warmup.clone(),

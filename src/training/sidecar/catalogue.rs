@@ -76,9 +76,9 @@ impl Catalogue {
         let entries = [self.index.codes().entries(), codes.entries()].concat();
         let codes = CodeTable::new(shape, entries).map_err(|wrong| anyhow::anyhow!("codes of new items: {wrong}"))?;
         // As smoothed popularity has it that nobody took.
-        let least = self.index.items().iter().map(|row| row.prior).fold(f32::INFINITY, f32::min);
+        let least = (0..self.index.len() as u32).map(|item| self.index.prior(item)).fold(f32::INFINITY, f32::min);
         let added = new.iter().map(|&(item, category)| CatalogItem { item: item.item.clone(), category, prior: least });
-        let rows_of_all = [self.index.items().to_vec(), added.collect()].concat();
+        let rows_of_all = self.index.items().chain(added).collect();
         let names = self.index.category_names().to_vec();
         let described: Vec<(&DatasetItem, u32)> =
             items.iter().filter_map(|item| Some((item, self.index.number(&item.item.id)?))).collect();
@@ -121,12 +121,14 @@ impl Catalogue {
     /// Never, unless a prior of the bundle is beyond all measure.
     pub fn with_priors(&self, taken: &[u32], events: u64) -> anyhow::Result<Index> {
         let before = (events + self.known as u64) as f64;
-        let counts: Vec<f64> = (self.index.items().iter().zip(taken))
-            .map(|(row, &count)| f64::from(row.prior).exp() * before + f64::from(count))
+        let counts: Vec<f64> = (0u32..)
+            .zip(taken)
+            .take(self.index.len())
+            .map(|(item, &count)| f64::from(self.index.prior(item)).exp() * before + f64::from(count))
             .collect();
         let total: f64 = counts.iter().sum();
-        let rows = self.index.items().iter().zip(counts);
-        let rows = rows.map(|(row, count)| CatalogItem { prior: (count / total).ln() as f32, ..row.clone() });
+        let rows = self.index.items().zip(counts);
+        let rows = rows.map(|(row, count)| CatalogItem { prior: (count / total).ln() as f32, ..row });
         let (codes, names) = (self.index.codes().clone(), self.index.category_names().to_vec());
         Ok(Index::build(rows.collect(), codes, names, "candidate".to_owned())?)
     }

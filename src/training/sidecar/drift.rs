@@ -55,7 +55,7 @@ impl Drift {
     pub fn of(index: &Index, counts: &Counts, taken: &[u32]) -> Self {
         let known: u64 = taken.iter().map(|&count| u64::from(count)).sum();
         let unknown_share = if counts.fresh == 0 { 0.0 } else { counts.unknown as f64 / counts.fresh as f64 };
-        let own = mean_perplexity(index, |item| f64::from(index.item(item).prior).exp());
+        let own = mean_perplexity(index, |item| f64::from(index.prior(item)).exp());
         let now = mean_perplexity(index, |item| taken.get(item as usize).map_or(0.0, |&count| f64::from(count)));
         Self { unknown_share, codebook_use: (known > 0 && own > 0.0).then(|| now / own) }
     }

@@ -110,7 +110,7 @@ fn the_data_set_comes_first_and_users_without_news_are_rehearsed() {
     let home = tempfile::tempdir().unwrap();
     log(home.path(), vec![vec![event("new", 7, 500, View), event("new", 8, 600, View), event("old-0", 9, 700, View)]]);
     let all = index(ITEMS);
-    let rows = all.items().iter().map(|row| DatasetItem { item: row.item.clone(), text: None, embedding: None });
+    let rows = all.items().map(|row| DatasetItem { item: row.item, text: None, embedding: None });
     let sequence = |user: u32| {
         let event = |item| Interaction { user, item, time: i64::from(item), kind: View, value: None };
         (0..5).map(event).collect::<Vec<_>>()

@@ -19,7 +19,7 @@ impl Traffic {
     /// Draws as many requests as there are users.
     pub fn of(bundle: &Path, history: (usize, usize), k: &[u32], users: usize, seed: u64) -> anyhow::Result<Self> {
         let loaded = artifact::load(bundle).with_context(|| format!("--bundle {}", bundle.display()))?;
-        let ids: Vec<&str> = loaded.index.items().iter().map(|row| row.item.id.as_str()).collect();
+        let ids: Vec<&str> = (0..loaded.index.len() as u32).map(|item| loaded.index.id(item)).collect();
         ensure!(!ids.is_empty(), "--bundle {}: it has no items", bundle.display());
         let mut draw = ChaCha8Rng::seed_from_u64(seed);
         let mut request = || {
