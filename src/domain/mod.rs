@@ -2,6 +2,7 @@
 
 mod assignment;
 mod code;
+mod edition;
 mod event;
 mod exposure;
 mod failure;
@@ -12,6 +13,7 @@ mod secret;
 
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use code::{Code, CodeShape, CodeTable, Token};
+pub use edition::{ExperimentsChange, ExperimentsEdition};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Overload, Violation};

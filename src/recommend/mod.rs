@@ -11,6 +11,10 @@ mod cold;
 mod config;
 mod door;
 mod events;
+mod feed;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod feed_tests;
 mod known;
 mod ladder;
 #[cfg(test)]
@@ -19,6 +23,7 @@ mod ladder_tests;
 mod metrics;
 mod name;
 mod recommender;
+mod shadow;
 mod shelf;
 mod steering;
 mod stopwatch;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, UserEvent};
+use crate::domain::{
+    ExperimentsChange, ExperimentsEdition, Failure, Forgotten, RecommendAnswer, RecommendRequest, Recorded, UserEvent,
+};
 use crate::recommend::{Recommender, VariantView};
 
 /// What the server needs of a recommender. A trait so that tests can serve a fake one over a real socket.
@@ -23,6 +25,18 @@ pub trait Recommends: Send + Sync + 'static {
 
     /// Removes all that is stored of a user.
     fn forget(&self, user: String) -> impl Future<Output = Result<Forgotten, Failure>> + Send;
+
+    /// The experiments that run, and those before them, newest first, at most `most`.
+    fn experiments(&self, most: usize) -> Result<(ExperimentsEdition, Vec<ExperimentsEdition>), Failure> {
+        let _ = most;
+        Err(Failure::Off("this server's experiments cannot be changed"))
+    }
+
+    /// Runs other experiments, and answers the version that runs then. May block its thread.
+    fn change_experiments(&self, change: ExperimentsChange) -> Result<ExperimentsEdition, Failure> {
+        let _ = change;
+        Err(Failure::Off("this server's experiments cannot be changed"))
+    }
 
     /// What is loaded.
     fn variants(&self) -> Vec<VariantView>;
@@ -56,6 +70,14 @@ impl Recommends for Recommender {
 
     async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
         Recommender::forget(self, user).await
+    }
+
+    fn experiments(&self, most: usize) -> Result<(ExperimentsEdition, Vec<ExperimentsEdition>), Failure> {
+        Recommender::experiments(self, most)
+    }
+
+    fn change_experiments(&self, change: ExperimentsChange) -> Result<ExperimentsEdition, Failure> {
+        Recommender::change_experiments(self, change)
     }
 
     fn variants(&self) -> Vec<VariantView> {
