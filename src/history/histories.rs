@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
 
 use prometheus::Registry;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::config::{HistoryConfig, StoreKind};
 use super::embedded::EmbeddedStore;

@@ -42,7 +42,12 @@ enum Link {
     /// To one server; connects again by itself.
     One(ConnectionManager),
     /// To a cluster. None: not connected, or lost.
-    Cluster { client: ClusterClient, open: Mutex<Option<ClusterConnection>> },
+    Cluster(Box<ClusterLink>),
+}
+
+struct ClusterLink {
+    client: ClusterClient,
+    open: Mutex<Option<ClusterConnection>>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -151,7 +156,7 @@ impl Link {
                 .retries(1)
                 .build()
                 .map_err(refused)?;
-            return Ok(Self::Cluster { client, open: Mutex::new(None) });
+            return Ok(Self::Cluster(Box::new(ClusterLink { client, open: Mutex::new(None) })));
         }
         let client = Client::open(config.url.reveal()).map_err(refused)?;
         let settings = ConnectionManagerConfig::new()
@@ -165,11 +170,11 @@ impl Link {
     async fn connection(&self) -> RedisResult<Connection> {
         match self {
             Self::One(connection) => Ok(Connection::One(connection.clone())),
-            Self::Cluster { client, open } => {
-                let mut held = open.lock().await;
+            Self::Cluster(link) => {
+                let mut held = link.open.lock().await;
                 let connection = match held.as_ref() {
                     Some(connection) => connection.clone(),
-                    None => held.insert(client.get_async_connection().await?).clone(),
+                    None => held.insert(link.client.get_async_connection().await?).clone(),
                 };
                 Ok(Connection::Cluster(connection))
             }
@@ -178,8 +183,8 @@ impl Link {
 
     /// After a failure, the next connection asks all nodes for the cluster's shape again.
     async fn lost(&self) {
-        if let Self::Cluster { open, .. } = self {
-            open.lock().await.take();
+        if let Self::Cluster(link) = self {
+            link.open.lock().await.take();
         }
     }
 }

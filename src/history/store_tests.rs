@@ -178,7 +178,7 @@ async fn a_store_that_fails_or_hangs_is_missed_left_alone_and_asked_again() {
         assert_eq!(histories.recent("u").await, missed);
     }
     assert_eq!(store.asked.load(Ordering::SeqCst), 4, "three failures are enough");
-    std::thread::sleep(Duration::from_millis(60));
+    tokio::time::sleep(Duration::from_millis(60)).await;
     store.away.store(false, Ordering::SeqCst);
     assert!(!histories.recent("u").await.missed);
     store.hangs.store(true, Ordering::SeqCst);

@@ -124,7 +124,7 @@ impl Rows<'_> {
         let times = times.as_primitive_opt::<Int64Type>().ok_or_else(|| self.wrong_type("time", times, "int64"))?;
         let values = self.values()?;
         let mut events = Vec::with_capacity(self.batch.num_rows());
-        for row in 0..self.batch.num_rows() {
+        for (row, value) in values.into_iter().enumerate() {
             let kind = kinds.as_ref().filter(|kinds| kinds.is_valid(row)).map(|kinds| kinds.value(row));
             if kind == Some(EXPOSURE) {
                 continue;
@@ -137,7 +137,6 @@ impl Rows<'_> {
             if times.is_null(row) {
                 return Err(self.wrong(row, "time", "null, expected Unix seconds".to_owned()));
             }
-            let value = values[row];
             if value.is_some_and(|value| !value.is_finite()) {
                 return Err(self.wrong(row, "value", format!("{value:?}, expected a finite number or null")));
             }

@@ -98,10 +98,10 @@ async fn open(log: &Path, store: &Arc<Distant>) -> Recorder {
 async fn followed(store: &Distant, user: &str, count: usize) -> Vec<String> {
     let began = Instant::now();
     loop {
-        let users = store.users.lock().unwrap();
-        let events: Vec<String> =
-            users.get(user).into_iter().flatten().map(|(_, event)| event.item_id.clone()).collect();
-        drop(users);
+        let events: Vec<String> = {
+            let users = store.users.lock().unwrap();
+            users.get(user).into_iter().flatten().map(|(_, event)| event.item_id.clone()).collect()
+        };
         if events.len() >= count || began.elapsed() > Duration::from_secs(20) {
             return events;
         }

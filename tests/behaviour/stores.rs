@@ -261,7 +261,7 @@ async fn a_cluster_keeps_histories_as_one_redis_does() {
     let began = Instant::now();
     while !redis_command(&redis, &["CLUSTER", "INFO"]).contains("cluster_state:ok") {
         assert!(began.elapsed() < Duration::from_secs(20), "the cluster does not come up");
-        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let store = store(&redis, true);
     let mut expected: HashMap<String, Vec<String>> = HashMap::new();
