@@ -1,18 +1,19 @@
-//! The event log: events a second that are acknowledged durable, and the time to read a long log into histories.
+//! The event log: events a second that are acknowledged durable, and the time to read a long log into histories: in
+//! memory, in a file, and in Redis where the environment's REG4REC_REDIS names one, as in redis://127.0.0.1:6379. Its keys
+//! begin with `reg4rec-bench` and a number, and stay.
 //!
 //!   cargo bench --bench events [-- DIR]      DIR: on the disk to measure; the system's temporary directory by default
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 
-use reg4rec::domain::{Event, EventKind, UserEvent};
+use reg4rec::domain::{Event, EventKind, Secret, UserEvent};
 use reg4rec::events::{EventsConfig, Sync};
-use reg4rec::history::{HistoryConfig, HistoryStore};
+use reg4rec::history::{Histories, HistoryConfig, RedisConfig, StoreKind};
 use reg4rec::recommend::Recorder;
 
 /// How long each rate is measured.
@@ -35,17 +36,35 @@ fn main() {
     }
     let long = home.join("long");
     runtime.block_on(fill(&long));
-    let (_, opened) = open(&long, Sync::Batch);
-    println!(
-        "\n{} events in {} files are read into histories in {:.2} s",
-        opened.events, opened.segments, opened.seconds
-    );
+    println!("\n| history store | events | files | seconds to follow the log | events/s |");
+    println!("|---|---|---|---|---|");
+    for config in stores(&home) {
+        let _within = runtime.enter();
+        let began = Instant::now();
+        let (recorder, opened) = open(&long, Sync::Batch, &config);
+        let seconds = began.elapsed().as_secs_f64();
+        let rate = opened.events as f64 / seconds;
+        println!("| {:?} | {} | {} | {seconds:.2} | {rate:.0} |", config.store, opened.events, opened.segments);
+        drop(recorder);
+    }
     std::fs::remove_dir_all(&home).unwrap();
 }
 
-fn open(path: &Path, sync: Sync) -> (Recorder, reg4rec::events::Opened) {
+/// The stores that are there.
+fn stores(home: &Path) -> Vec<HistoryConfig> {
+    let embedded = HistoryConfig { store: StoreKind::Embedded, path: home.join("h.redb"), ..HistoryConfig::default() };
+    let redis = std::env::var("REG4REC_REDIS").ok().map(|url| {
+        let prefix = format!("reg4rec-bench-{}", std::process::id());
+        let redis = RedisConfig { url: Secret::new(url), prefix, ..RedisConfig::default() };
+        HistoryConfig { store: StoreKind::Redis, redis, ..HistoryConfig::default() }
+    });
+    [HistoryConfig::default(), embedded].into_iter().chain(redis).collect()
+}
+
+/// Opens the log, and lets the histories follow it to its end.
+fn open(path: &Path, sync: Sync, histories: &HistoryConfig) -> (Recorder, reg4rec::events::Opened) {
     let registry = Registry::new();
-    let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
+    let histories = Histories::open(histories, &registry).unwrap();
     let config = EventsConfig { path: path.to_owned(), sync, ..EventsConfig::default() };
     Recorder::open(&config, histories, &registry).unwrap().unwrap()
 }
@@ -71,7 +90,7 @@ fn events(caller: usize, at: usize, size: usize) -> Vec<UserEvent> {
 
 /// Events a second, and the median and 99th percentile of a request in ms, of callers that each wait for their answer.
 async fn rate(path: &Path, sync: Sync, callers: usize, size: usize) -> (f64, f64, f64) {
-    let (recorder, _) = open(path, sync);
+    let (recorder, _) = open(path, sync, &HistoryConfig::default());
     let began = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
@@ -98,7 +117,7 @@ async fn rate(path: &Path, sync: Sync, callers: usize, size: usize) -> (f64, f64
 }
 
 async fn fill(path: &Path) {
-    let (recorder, _) = open(path, Sync::Never);
+    let (recorder, _) = open(path, Sync::Never, &HistoryConfig::default());
     for at in 0..LONG / 1000 {
         recorder.record(events(0, at, 1000)).await.unwrap();
     }

@@ -23,6 +23,18 @@ const ROOM: f64 = 0.6;
 
 pub(super) type Reply<A> = Result<Answered<A>, Failure>;
 
+/// Most shadow jobs that run together: a serving job that comes meanwhile waits for them.
+const SHADOWS_TOGETHER: usize = 8;
+
+/// Who a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody who waits for it.
+    Serving,
+    /// Nobody: it is done when there is nothing else to do, and else not at all.
+    Shadow,
+}
+
 /// A job that waits.
 pub(super) struct Waiting<J, A> {
     pub(super) id: u64,
@@ -51,6 +63,8 @@ impl<J, A> Waiting<J, A> {
 pub(super) struct State<J, A> {
     /// Ids ascend from front to back.
     pub(super) waiting: VecDeque<Waiting<J, A>>,
+    /// Taken when nobody else waits; ids ascend as well.
+    shadows: VecDeque<Waiting<J, A>>,
     pub(super) estimate: ServiceEstimate,
     /// The batch that runs now.
     pub(super) running: Option<Running>,
@@ -71,6 +85,7 @@ impl<J, A> Queue<J, A> {
     pub(super) fn new(config: BatchConfig, metrics: BatchMetrics, lane: &str) -> Self {
         let state = State {
             waiting: VecDeque::new(),
+            shadows: VecDeque::new(),
             estimate: ServiceEstimate::default(),
             running: None,
             next_id: 0,
@@ -86,7 +101,12 @@ impl<J, A> Queue<J, A> {
     }
 
     /// Lets a job in, or says why not. Answers its id and where its reply comes.
-    pub(super) fn enqueue(&self, job: J, deadline: Instant) -> Result<(u64, oneshot::Receiver<Reply<A>>), Failure> {
+    pub(super) fn enqueue(
+        &self,
+        job: J,
+        deadline: Instant,
+        priority: Priority,
+    ) -> Result<(u64, oneshot::Receiver<Reply<A>>), Failure> {
         let now = Instant::now();
         if deadline <= now {
             return Err(Failure::Late(Lateness::Enqueue));
@@ -95,12 +115,21 @@ impl<J, A> Queue<J, A> {
         if let Some(why) = &state.closed {
             return Err(why.clone());
         }
-        let predicted = self.admit(&state, now, deadline)?;
+        let predicted = match priority {
+            Priority::Serving => self.admit(&state, now, deadline)?,
+            Priority::Shadow => self.admit_shadow(&state)?,
+        };
         let (reply, answered) = oneshot::channel();
         let id = state.next_id;
         state.next_id += 1;
-        state.waiting.push_back(Waiting { id, job, enqueued: now, predicted, deadline, reply });
-        self.depth.inc();
+        let waiting = Waiting { id, job, enqueued: now, predicted, deadline, reply };
+        match priority {
+            Priority::Serving => {
+                state.waiting.push_back(waiting);
+                self.depth.inc();
+            }
+            Priority::Shadow => state.shadows.push_back(waiting),
+        }
         drop(state);
         self.arrived.notify_one();
         Ok((id, answered))
@@ -119,6 +148,14 @@ impl<J, A> Queue<J, A> {
         let predicted = self.predicted(state, now, left);
         let needed = predicted.map_or(Duration::ZERO, |predicted| Self::needed(state, predicted));
         if needed > left { overloaded(Overload::PredictedLate, needed - left) } else { Ok(predicted) }
+    }
+
+    /// Lets a few shadow jobs in while nobody waits who is served. Their time is not predicted, and teaches nothing.
+    fn admit_shadow(&self, state: &State<J, A>) -> Result<Option<Duration>, Failure> {
+        if state.waiting.is_empty() && state.shadows.len() < SHADOWS_TOGETHER {
+            return Ok(None);
+        }
+        Err(Failure::Overloaded { reason: Overload::QueueFull, retry_after: UNKNOWN_RETRY })
     }
 
     /// How long until a job would be done that came now, `left` being what it has; none while nobody waits, and before the
@@ -164,6 +201,9 @@ impl<J, A> Queue<J, A> {
     /// Takes a job out again because nobody waits for it any more. False when it had left the queue before.
     pub(super) fn leave(&self, id: u64) -> bool {
         let mut state = self.lock();
+        if let Ok(place) = state.shadows.binary_search_by_key(&id, |waiting| waiting.id) {
+            return state.shadows.remove(place).is_some();
+        }
         let Ok(place) = state.waiting.binary_search_by_key(&id, |waiting| waiting.id) else { return false };
         state.waiting.remove(place);
         self.depth.dec();
@@ -179,6 +219,9 @@ impl<J, A> Queue<J, A> {
                 return None;
             }
             let Some(oldest) = state.waiting.front() else {
+                if !state.shadows.is_empty() {
+                    return Some(state);
+                }
                 state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -195,6 +238,11 @@ impl<J, A> Queue<J, A> {
     /// together. What is late, or cannot be done in time any more, is answered so; what nobody waits for is dropped.
     pub(super) fn take(&self, state: &mut State<J, A>) -> Vec<Waiting<J, A>> {
         let now = Instant::now();
+        if state.waiting.is_empty() {
+            let together = state.shadows.len().min(self.config.max_batch);
+            let wanted = |job: &Waiting<J, A>| !job.reply.is_closed() && job.deadline > now;
+            return state.shadows.drain(..together).filter(wanted).collect();
+        }
         let mut taken = Vec::with_capacity(state.waiting.len().min(self.config.max_batch));
         let mut most = self.config.max_batch;
         while taken.len() < most {
@@ -231,8 +279,12 @@ impl<J, A> Queue<J, A> {
         let mut state = self.lock();
         state.closed.get_or_insert(later);
         let left = std::mem::take(&mut state.waiting);
+        let shadows = std::mem::take(&mut state.shadows);
         drop(state);
         self.arrived.notify_all();
+        for job in shadows {
+            drop(job.reply.send(Err(waiting.clone())));
+        }
         for job in left {
             self.depth.dec();
             drop(job.reply.send(Err(waiting.clone())));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::queue::{Queue, Reply};
+use super::queue::{Priority, Queue, Reply};
 use crate::domain::{Failure, Lateness};
 
 /// What came back for one job.
@@ -37,15 +37,23 @@ impl<J, A> Submitter<J, A> {
     /// is full, `NotReady` when the lane is closed, `Internal` when the worker dropped the job, and what the worker
     /// itself answers.
     pub async fn submit(&self, job: J, deadline: Instant) -> Result<Answered<A>, Failure> {
-        let answered = self.wait(job, deadline).await;
+        let answered = self.wait(job, deadline, Priority::Serving).await;
         if let Err(failure) = &answered {
             self.queue.metrics.count_late(failure);
         }
         answered
     }
 
-    async fn wait(&self, job: J, deadline: Instant) -> Reply<A> {
-        let (id, reply) = self.queue.enqueue(job, deadline)?;
+    /// [`Submitter::submit`] for nobody: the job is done when nothing else waits, and does not count as late.
+    ///
+    /// # Errors
+    /// As [`Submitter::submit`]; `Overloaded` whenever others wait.
+    pub async fn submit_shadow(&self, job: J, deadline: Instant) -> Result<Answered<A>, Failure> {
+        self.wait(job, deadline, Priority::Shadow).await
+    }
+
+    async fn wait(&self, job: J, deadline: Instant, priority: Priority) -> Reply<A> {
+        let (id, reply) = self.queue.enqueue(job, deadline, priority)?;
         let mut place = Place { queue: &self.queue, id, reply };
         match timeout_at(deadline.into(), &mut place.reply).await {
             Ok(Ok(answered)) => answered,

@@ -329,3 +329,37 @@ fn every_wrong_setting_is_named() {
     assert!(sized(8, 4).validate().is_err());
     assert!(BatchConfig::default().validate().is_ok());
 }
+
+#[tokio::test]
+async fn shadow_jobs_run_when_nobody_else_waits_and_never_with_those_who_do() {
+    let Bench { submitter, worker, registry } = bench(sized(4, 100));
+    let shadow = |job: u64| {
+        let submitter = submitter.clone();
+        tokio::spawn(async move { submitter.submit_shadow(job, soon()).await })
+    };
+    let mut shadows: Vec<_> = (0..12).map(|job| shadow(100 + job)).collect();
+    // A few may wait; those beyond are refused at once.
+    for late in shadows.split_off(8) {
+        let refused = late.await.unwrap().unwrap_err();
+        assert!(matches!(refused, Failure::Overloaded { reason: Overload::QueueFull, .. }), "{refused}");
+    }
+    let served: Vec<_> = (0..2).map(|job| submit(&submitter, job, soon())).collect();
+    until_waiting(&submitter, 2).await;
+    let refused = submitter.submit_shadow(9, soon()).await.unwrap_err();
+    assert!(matches!(refused, Failure::Overloaded { .. }), "others wait: {refused}");
+    let gone = shadows.pop().unwrap();
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    serve(&worker, 3, Duration::ZERO);
+    for (job, caller) in served.into_iter().enumerate() {
+        let answered = caller.await.unwrap().unwrap();
+        assert_eq!((answered.answer, answered.batch_size), (job as u64 * 2, 2), "they came last and went first");
+    }
+    for (at, caller) in shadows.into_iter().enumerate() {
+        let answered = caller.await.unwrap().unwrap();
+        assert_eq!((answered.answer, answered.batch_size), (200 + 2 * at as u64, if at < 4 { 4 } else { 3 }));
+    }
+    assert_eq!(series(&registry, "reg4rec_queue_depth{lane=\"test\"}"), 0.0);
+    submitter.close();
+    assert!(matches!(submitter.submit_shadow(1, soon()).await, Err(Failure::NotReady { .. })));
+}

@@ -103,6 +103,7 @@ mod tests {
                 assignments: Vec::new(),
                 cold_start: false,
                 degraded: false,
+                history_missed: false,
                 short: false,
                 timings: Vec::new(),
             };

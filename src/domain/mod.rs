@@ -3,6 +3,7 @@
 mod assignment;
 mod catalogue;
 mod code;
+mod edition;
 mod event;
 mod exposure;
 mod failure;
@@ -14,6 +15,7 @@ mod secret;
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use catalogue::{CatalogChange, CatalogChanged, DescribedItem, ItemPage, StoredItem};
 pub use code::{Code, CodeShape, CodeTable, Entries, Token};
+pub use edition::{ExperimentsChange, ExperimentsEdition};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Overload, Violation};

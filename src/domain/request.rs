@@ -125,7 +125,9 @@ pub struct RecommendAnswer {
     pub assignments: Vec<Assignment>,
     /// No usable history: answered from the prior.
     pub cold_start: bool,
-    /// Answered with less than the configured effort.
+    /// The stored history could not be read: answered as if there were none.
+    pub history_missed: bool,
+    /// Answered with less than the configured effort, or without the stored history.
     pub degraded: bool,
     /// Fewer than k items were eligible.
     pub short: bool,

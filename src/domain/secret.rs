@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -27,10 +27,22 @@ impl Secret {
         self.0.len()
     }
 
+    /// The text itself, for whom it is meant: never for a log or an error.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Whether both are the same. How long that takes tells nothing of either: hashes of one length are compared, all of
     /// them.
     pub fn matches(&self, other: &Self) -> bool {
         Sha256::digest(&self.0).as_slice().ct_eq(Sha256::digest(&other.0).as_slice()).into()
+    }
+}
+
+/// Settings are shown as they were read, but for this.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { "(secret)" })
     }
 }
 
@@ -39,6 +51,8 @@ impl PartialEq for Secret {
         self.matches(other)
     }
 }
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::batch::Submitter;
+use crate::batch::{Answered, Submitter};
 use crate::catalog::Candidates;
 use crate::decode::{Bias, DecodeSettings, Outcome};
 use crate::domain::{Failure, History};
@@ -83,10 +83,19 @@ impl EngineHandle {
             return Err(Failure::Internal("a decode without history".into()));
         }
         let deadline = request.deadline;
-        let answered = self.inner.submitter.submit(request, deadline).await?;
-        let Decoded { outcome, encode, search } = answered.answer;
-        let (batch_size, queue_wait) = (answered.batch_size, answered.queue_wait);
-        Ok(EngineAnswer { outcome, batch_size, queue_wait, encode, search })
+        Ok(told(self.inner.submitter.submit(request, deadline).await?))
+    }
+
+    /// [`EngineHandle::decode`] for nobody: done when nothing else waits.
+    ///
+    /// # Errors
+    /// As [`EngineHandle::decode`]; `Overloaded` whenever others wait.
+    pub async fn decode_shadow(&self, request: DecodeRequest) -> Result<EngineAnswer, Failure> {
+        if request.history.is_empty() {
+            return Err(Failure::Internal("a decode without history".into()));
+        }
+        let deadline = request.deadline;
+        Ok(told(self.inner.submitter.submit_shadow(request, deadline).await?))
     }
 
     /// Lets the engine decode over more items from the next batch on: every request that comes after this. Requests that
@@ -124,6 +133,12 @@ impl EngineHandle {
     pub fn watch_alive(&self) -> watch::Receiver<bool> {
         self.inner.alive.clone()
     }
+}
+
+fn told(answered: Answered<Decoded>) -> EngineAnswer {
+    let Decoded { outcome, encode, search } = answered.answer;
+    let (batch_size, queue_wait) = (answered.batch_size, answered.queue_wait);
+    EngineAnswer { outcome, batch_size, queue_wait, encode, search }
 }
 
 impl std::fmt::Debug for EngineHandle {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Violation;
+use crate::domain::{Secret, Violation};
 
 /// When an event counts as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,64 @@ pub struct EventsConfig {
     pub parquet: bool,
     /// Closed segments are deleted when their newest event arrived so many days ago; 0: never. At most 36,500.
     pub keep_days: u32,
+    /// The stream that servers share.
+    pub nats: NatsConfig,
+}
+
+/// Section `[events.nats]`; `src/config/defaults.toml` says what each setting is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsConfig {
+    /// `nats://[USER:PASSWORD@]HOST:PORT`, several with commas between them. Empty: no stream.
+    pub url: Secret,
+    /// The stream's name; 1 to 64 of A-Z a-z 0-9 - _.
+    pub stream: String,
+    /// What the subjects of its messages begin with; 1 to 128 of A-Z a-z 0-9 - _ . and no empty part.
+    pub subject: String,
+    /// How long an event may take to be acknowledged, in milliseconds; 1 to 60,000.
+    pub timeout_ms: u64,
+    /// Where the stream is not there yet: how many servers of a NATS cluster hold each message; 1 to 5.
+    pub replicas: usize,
+    /// Where the stream is not there yet: how many days it keeps a message; 0: for ever. At most 36,500.
+    pub keep_days: u32,
+    /// Where the stream is not there yet: for how long it knows the ids of its messages, in seconds; 1 to 86,400.
+    pub duplicates_s: u64,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            stream: "reg4rec-events".to_owned(),
+            subject: "reg4rec.events".to_owned(),
+            timeout_ms: 2000,
+            replicas: 1,
+            keep_days: 0,
+            duplicates_s: 600,
+        }
+    }
+}
+
+impl NatsConfig {
+    /// Whether events go through a stream.
+    pub fn is_set(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    fn name_problems(&self) -> Vec<Violation> {
+        let mut wrong = Vec::new();
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let name = |text: &str, most: usize| (1..=most).contains(&text.len()) && text.chars().all(legal);
+        if !name(&self.stream, 64) {
+            let description = format!("{:?}: expected 1 to 64 of A-Z a-z 0-9 - _", self.stream);
+            wrong.push(Violation::new("nats.stream", description));
+        }
+        if self.subject.len() > 128 || !self.subject.split('.').all(|part| name(part, 128)) {
+            let description = format!("{:?}: expected names of A-Z a-z 0-9 - _ with a . between them", self.subject);
+            wrong.push(Violation::new("nats.subject", description));
+        }
+        wrong
+    }
 }
 
 impl Default for EventsConfig {
@@ -49,6 +107,7 @@ impl Default for EventsConfig {
             known_ids: 1_000_000,
             parquet: false,
             keep_days: 0,
+            nats: NatsConfig::default(),
         }
     }
 }
@@ -67,6 +126,14 @@ impl EventsConfig {
         within("max_exposure_queue", self.max_exposure_queue as u64, 1, 1_000_000);
         within("known_ids", self.known_ids as u64, 1, 1_000_000_000);
         within("keep_days", u64::from(self.keep_days), 0, 36_500);
+        within("nats.timeout_ms", self.nats.timeout_ms, 1, 60_000);
+        within("nats.replicas", self.nats.replicas as u64, 1, 5);
+        within("nats.keep_days", u64::from(self.nats.keep_days), 0, 36_500);
+        within("nats.duplicates_s", self.nats.duplicates_s, 1, 86_400);
+        wrong.extend(self.nats.name_problems());
+        if self.nats.is_set() && self.path.as_os_str().is_empty() {
+            wrong.push(Violation::new("path", "empty beside nats.url: expected the directory of this server's log"));
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }

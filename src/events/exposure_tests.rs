@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use prometheus::{Registry, TextEncoder};
 
 use super::tests::{Told, config, event, files, open, open_with, record};
-use super::{EventLog, EventsConfig, Follower, Record, read, read_records};
-use crate::domain::{AssignmentReason, Design, EventKind, ExposedArm, Exposure, Forgotten, UserEvent};
+use super::{EventLog, EventsConfig, Follower, Logged, Record, read, read_records};
+use crate::domain::{AssignmentReason, Design, EventKind, ExposedArm, Exposure, Forgotten};
 
 pub(super) fn exposure(user: &str, request: &str) -> Exposure {
     let design = Arc::new(Design {
@@ -89,7 +89,7 @@ async fn a_log_from_before_there_were_exposures_is_read_and_written_on() {
 struct Held(Arc<Mutex<()>>);
 
 impl Follower for Held {
-    fn recorded(&mut self, _: &UserEvent) {
+    fn recorded(&mut self, _: &Logged) {
         drop(self.0.lock().unwrap());
     }
 

@@ -1,6 +1,7 @@
 //! The log as others see it: opened, written to through its thread, read from files.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -19,6 +20,8 @@ use super::writer::{Command, Writer};
 use super::{Follower, writer};
 use crate::domain::{Exposure, Forgotten, Recorded, UserEvent};
 
+/// The file that names the log.
+const NAME: &str = "name";
 /// Held by whoever writes the log.
 const LOCK: &str = "lock";
 
@@ -70,6 +73,7 @@ pub struct Opened {
 pub struct EventLog {
     commands: Option<mpsc::Sender<Command>>,
     exposures: ExposureSender,
+    name: String,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -89,6 +93,7 @@ impl EventLog {
         let directory = &config.path;
         fs::create_dir_all(directory).map_err(io_error(directory))?;
         let lock = lock(directory)?;
+        let name = name(directory)?;
         segment::clear_drafts(directory)?;
         let mut ids = KnownIds::new(config.known_ids);
         let mut segments = Vec::new();
@@ -99,7 +104,7 @@ impl EventLog {
             let segment = Segment::scan(path, last, &mut |record| {
                 if let Record::Event(logged) = record {
                     ids.insert(&logged.event.event_id);
-                    follower.recorded(&logged.event);
+                    follower.recorded(&logged);
                 }
             })?;
             let whole = fs::metadata(path).map_err(io_error(path))?.len();
@@ -120,7 +125,12 @@ impl EventLog {
         let thread =
             std::thread::Builder::new().name("event-log".into()).spawn(move || writer::run(writer, waiting, shown));
         let thread = thread.map_err(EventLogError::Thread)?;
-        Ok((Self { commands: Some(commands), exposures, thread: Some(thread) }, opened))
+        Ok((Self { commands: Some(commands), exposures, name, thread: Some(thread) }, opened))
+    }
+
+    /// What the log is called, unlike any other: made up when it began.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Records the events that the log does not hold yet, all or none; resolves when they are durable and the follower
@@ -214,6 +224,26 @@ pub fn read_records_after(directory: &Path, place: u64, take: &mut dyn FnMut(Rec
         })?;
     }
     Ok(())
+}
+
+/// The log's name; made up for a new one. Called by whoever holds the lock.
+fn name(directory: &Path) -> Result<String, EventLogError> {
+    let path = directory.join(NAME);
+    match fs::read_to_string(&path) {
+        Ok(name) if !name.is_empty() => return Ok(name),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&path)(error).into()),
+        // One that is empty was never told to anybody.
+        Ok(_) | Err(_) => {}
+    }
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| io_error(&path)(std::io::Error::other(error.to_string())))?;
+    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(name.as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| segment::sync_directory(directory)).map_err(io_error(&path))?;
+    Ok(name)
 }
 
 /// One process writes a log. The lock goes with the process, however that ends.

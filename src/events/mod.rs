@@ -14,6 +14,7 @@ mod exposure_tests;
 mod ids;
 mod log;
 mod metrics;
+mod nats;
 mod record;
 mod segment;
 mod stored_exposure;
@@ -26,18 +27,20 @@ mod table_tests;
 mod tests;
 mod writer;
 
-pub use config::{EventsConfig, Sync};
+pub use config::{EventsConfig, NatsConfig, Sync};
 pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records, read_records_after};
+pub use nats::{EventStream, StreamError};
 pub use record::{Exposed, Logged, Record};
 pub use segment::SegmentError;
-
-use crate::domain::UserEvent;
 
 /// Keeps what the log says in another form, as histories do. It is told by one thread, in the order of the log: at
 /// opening everything that the log holds, from then on what becomes durable, before that is acknowledged.
 pub trait Follower: Send {
     /// An event is in the log.
-    fn recorded(&mut self, event: &UserEvent);
+    fn recorded(&mut self, logged: &Logged);
+
+    /// All that was recorded together has been told; it is acknowledged when this returns.
+    fn settled(&mut self) {}
 
     /// No event of the user is in the log any more.
     fn forgotten(&mut self, user: &str);

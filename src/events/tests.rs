@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 
-use super::{EventLog, EventLogError, EventsConfig, Follower, Opened, Refusal, read, read_records, read_records_after};
+use super::{
+    EventLog, EventLogError, EventsConfig, Follower, Logged, Opened, Refusal, read, read_records, read_records_after,
+};
 use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 
 /// What a follower was told: events, and forgotten users as `-user`.
@@ -14,7 +16,7 @@ use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 pub(super) struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Follower for Told {
-    fn recorded(&mut self, event: &UserEvent) {
+    fn recorded(&mut self, Logged { event, .. }: &Logged) {
         self.0.lock().unwrap().push(format!("{}:{}", event.user_id, event.event.item_id));
     }
 

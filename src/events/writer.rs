@@ -188,8 +188,9 @@ impl Writer {
                 let Record::Event(logged) = record else { continue };
                 self.ids.insert(&logged.event.event_id);
                 self.metrics.count(logged.event.event.kind);
-                self.follower.recorded(&logged.event);
+                self.follower.recorded(logged);
             }
+            self.follower.settled();
         }
         for Request { outcome: counted, done } in batch.requests {
             if outcome.is_ok() {

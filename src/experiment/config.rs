@@ -1,5 +1,7 @@
 //! Settings of experiments, as they stand in section `[experiments]` of the server's settings.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,12 +15,37 @@ use super::validate;
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExperimentsConfig {
+    /// The file of the versions that operators set. Empty: none, and they may set none.
+    pub path: PathBuf,
     /// The token that gives the right to force arms. Empty: nobody may.
     pub force_token: Secret,
     /// When an arm does harm.
     pub kill_switch: KillSwitchConfig,
     /// The experiments.
     pub experiment: Vec<ExperimentConfig>,
+    /// Arms that answer nobody.
+    pub shadow: Vec<ShadowConfig>,
+}
+
+/// An arm that answers nobody: a copy of some requests goes to it when there is nothing else to do, and what it would have
+/// answered is counted and compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShadowConfig {
+    /// Its name in metrics; 1 to 64 of A-Z a-z 0-9 - _ .
+    pub name: String,
+    /// The variant that is asked. None: the default one.
+    pub variant: Option<String>,
+    /// The share of users whose requests are copied; 0 to 1.
+    pub share: f64,
+    /// Decode settings, where they differ from the request's or the variant's.
+    pub decode: ArmDecode,
+}
+
+impl Default for ShadowConfig {
+    fn default() -> Self {
+        Self { name: String::new(), variant: None, share: 1.0, decode: ArmDecode::default() }
+    }
 }
 
 impl ExperimentsConfig {

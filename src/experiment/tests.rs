@@ -234,6 +234,7 @@ fn every_wrong_setting_is_named() {
             },
             split("c", &[]),
         ],
+        ..ExperimentsConfig::default()
     };
     let wrong = wrong.validate().unwrap_err();
     let fields: Vec<&str> = wrong.iter().map(|violation| violation.field.as_str()).collect();
@@ -323,7 +324,8 @@ struct Lab {
 fn lab(experiment: Vec<ExperimentConfig>) -> Lab {
     let registry = Registry::new();
     let kill_switch = KillSwitchConfig { min_requests: 50, ..KillSwitchConfig::default() };
-    let config = ExperimentsConfig { force_token: Secret::new(TOKEN), kill_switch, experiment };
+    let config =
+        ExperimentsConfig { force_token: Secret::new(TOKEN), kill_switch, experiment, ..ExperimentsConfig::default() };
     let experiments = Experiments::new(&config, ExperimentMetrics::new(&registry).unwrap()).unwrap();
     Lab { experiments: Arc::new(experiments), registry }
 }
@@ -367,6 +369,7 @@ fn answer(variant: &str) -> RecommendAnswer {
         assignments: vec![],
         cold_start: false,
         degraded: false,
+        history_missed: false,
         short: false,
         timings: vec![],
     }

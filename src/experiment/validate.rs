@@ -6,7 +6,9 @@ use std::f32::consts::LN_2;
 use crate::domain::Violation;
 
 use super::bucket::weight_problems;
-use super::config::{ArmConfig, Condition, ExperimentConfig, ExperimentsConfig, KillSwitchConfig};
+use super::config::{
+    ArmConfig, ArmDecode, Condition, ExperimentConfig, ExperimentsConfig, KillSwitchConfig, ShadowConfig,
+};
 use super::metrics::NO_ARM;
 
 /// Most experiments, and most arms of one: each pair has metrics of its own.
@@ -24,6 +26,12 @@ pub(super) fn all(config: &ExperimentsConfig) -> Vec<Violation> {
     wrong.within("kill_switch", |wrong| kill_switch(wrong, &config.kill_switch));
     if config.experiment.len() > MOST {
         wrong.note("experiment", format!("{} experiments: expected at most {MOST}", config.experiment.len()));
+    }
+    if config.shadow.len() > MOST {
+        wrong.note("shadow", format!("{} shadow arms: expected at most {MOST}", config.shadow.len()));
+    }
+    for (at, one) in config.shadow.iter().enumerate() {
+        wrong.within(&format!("shadow[{at}]"), |wrong| shadow(wrong, one, &config.shadow[..at]));
     }
     for (at, one) in config.experiment.iter().enumerate() {
         wrong.within(&format!("experiment[{at}]"), |wrong| {
@@ -82,13 +90,7 @@ fn arms(wrong: &mut Wrong, arms: &[ArmConfig]) {
             if let Some(variant) = &arm.variant {
                 wrong.name("variant", variant);
             }
-            let decode = &arm.decode;
-            if let Some(beam) = decode.beam.filter(|beam| !(1..=1000).contains(beam)) {
-                wrong.note("decode.beam", format!("{beam}: expected 1 to 1000"));
-            }
-            if let Some(theta) = decode.theta.filter(|theta| !(0.0..=LN_2).contains(theta)) {
-                wrong.note("decode.theta", format!("{theta}: expected 0 to {LN_2}"));
-            }
+            decode(wrong, &arm.decode);
         });
     }
     let given: Vec<f64> = arms.iter().filter_map(|arm| arm.weight).collect();
@@ -99,6 +101,27 @@ fn arms(wrong: &mut Wrong, arms: &[ArmConfig]) {
         // A place among the given weights is one among the arms only when every arm has one.
         let of_arm = |at: &usize| (given.len() == arms.len()).then(|| format!("arms[{at}].weight"));
         wrong.note(&at.as_ref().and_then(of_arm).unwrap_or_else(|| "arms.weight".into()), description);
+    }
+}
+
+fn shadow(wrong: &mut Wrong, one: &ShadowConfig, before: &[ShadowConfig]) {
+    wrong.name("name", &one.name);
+    if before.iter().any(|other| other.name == one.name) {
+        wrong.note("name", format!("{:?}: expected one that no other shadow arm has", one.name));
+    }
+    if let Some(variant) = &one.variant {
+        wrong.name("variant", variant);
+    }
+    wrong.share("share", one.share);
+    decode(wrong, &one.decode);
+}
+
+fn decode(wrong: &mut Wrong, decode: &ArmDecode) {
+    if let Some(beam) = decode.beam.filter(|beam| !(1..=1000).contains(beam)) {
+        wrong.note("decode.beam", format!("{beam}: expected 1 to 1000"));
+    }
+    if let Some(theta) = decode.theta.filter(|theta| !(0.0..=LN_2).contains(theta)) {
+        wrong.note("decode.theta", format!("{theta}: expected 0 to {LN_2}"));
     }
 }
 

@@ -1,22 +1,85 @@
-//! Settings of the history store.
+//! Settings of the histories.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Violation;
+use super::rules::KindWeights;
+use crate::domain::{Secret, Violation};
 
-/// The bounds of the store. An event takes about 60 bytes and its item id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where histories are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// In the process; gone when it ends, and read from the event log when it starts.
+    #[default]
+    Memory,
+    /// In a file beside the process, which outlives it.
+    Embedded,
+    /// In Redis, where servers share them.
+    Redis,
+}
+
+/// Section `[history]`; `src/config/defaults.toml` says what each setting is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryConfig {
-    /// Newest events kept of each user; 1 to 10,000.
+    /// Where histories are kept.
+    pub store: StoreKind,
+    /// Newest events kept of each user; 1 to 10,000. An event takes about 60 bytes and its item id.
     pub max_events: usize,
-    /// Users kept; those not seen for long make room. 1 to 1,000,000,000.
+    /// Users kept in memory; those not seen for long make room. 1 to 1,000,000,000.
     pub max_users: usize,
+    /// The embedded store's file.
+    pub path: PathBuf,
+    /// How long a request waits for the store, in milliseconds; 1 to 60,000.
+    pub timeout_ms: u64,
+    /// After three failures in a row no request asks the store for so long, in milliseconds; 1 to 60,000.
+    pub retry_ms: u64,
+    /// Events of one item and kind that lie so close together count once, in seconds; 0: all count. At most 31,536,000.
+    pub repeats_within_s: u64,
+    /// Which events are read when there are more than the network reads.
+    pub kind_weights: KindWeights,
+    /// Section `[history.redis]`.
+    pub redis: RedisConfig,
+}
+
+/// Section `[history.redis]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// `redis://[USER:PASSWORD@]HOST:PORT[/DB]`; of a cluster some of its nodes, with commas between them.
+    pub url: Secret,
+    /// Whether it is a cluster.
+    pub cluster: bool,
+    /// Connections; 1 to 256. Each carries many commands at once.
+    pub pool: usize,
+    /// What every key begins with; 1 to 64 of A-Z a-z 0-9 - _ .
+    pub prefix: String,
+    /// A user of whom no event came for so many days is dropped; 0: never. At most 36,500.
+    pub keep_days: u32,
 }
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { max_events: 200, max_users: 1_000_000 }
+        Self {
+            store: StoreKind::Memory,
+            max_events: 200,
+            max_users: 1_000_000,
+            path: PathBuf::new(),
+            timeout_ms: 50,
+            retry_ms: 500,
+            repeats_within_s: 0,
+            kind_weights: KindWeights::default(),
+            redis: RedisConfig::default(),
+        }
+    }
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self { url: Secret::default(), cluster: false, pool: 4, prefix: "reg4rec".to_owned(), keep_days: 0 }
     }
 }
 
@@ -24,12 +87,40 @@ impl HistoryConfig {
     /// Names every field that is out of range.
     pub fn validate(&self) -> Result<(), Vec<Violation>> {
         let mut wrong = Vec::new();
-        if !(1..=10_000).contains(&self.max_events) {
-            wrong.push(Violation::new("max_events", format!("{}: expected 1 to 10000", self.max_events)));
+        let mut within = |field: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                wrong.push(Violation::new(field, format!("{value}: expected {least} to {most}")));
+            }
+        };
+        within("max_events", self.max_events as u64, 1, 10_000);
+        within("max_users", self.max_users as u64, 1, 1_000_000_000);
+        within("timeout_ms", self.timeout_ms, 1, 60_000);
+        within("retry_ms", self.retry_ms, 1, 60_000);
+        within("repeats_within_s", self.repeats_within_s, 0, 31_536_000);
+        within("redis.pool", self.redis.pool as u64, 1, 256);
+        within("redis.keep_days", u64::from(self.redis.keep_days), 0, 36_500);
+        wrong.extend(self.kind_weights.problems());
+        let prefix = &self.redis.prefix;
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(legal) {
+            wrong.push(Violation::new("redis.prefix", format!("{prefix:?}: expected 1 to 64 of A-Z a-z 0-9 - _ .")));
         }
-        if !(1..=1_000_000_000).contains(&self.max_users) {
-            wrong.push(Violation::new("max_users", format!("{}: expected 1 to 1000000000", self.max_users)));
+        if self.store == StoreKind::Embedded && self.path.as_os_str().is_empty() {
+            wrong.push(Violation::new("path", "empty: expected the file of the embedded store"));
+        }
+        if self.store == StoreKind::Redis && self.redis.url.is_empty() {
+            wrong.push(Violation::new("redis.url", "empty: expected redis://HOST:PORT"));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// How long a request waits for the store.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// How long nobody asks a store that fails.
+    pub fn retry(&self) -> Duration {
+        Duration::from_millis(self.retry_ms)
     }
 }

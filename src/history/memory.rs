@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use dashmap::DashMap;
 use prometheus::Registry;
 
 use super::HistoryConfig;
-use super::metrics::HistoryMetrics;
+use super::metrics::MemoryMetrics;
+use super::store::{HistoryStore, Noted, Place, StoreError};
 use crate::domain::Event;
 
 /// Recent events by user. Shared by reference; every method takes `&self`.
@@ -17,12 +19,13 @@ use crate::domain::Event;
 /// room is needed goes, unless touched since the last look, then to the back. That is close to least recently touched
 /// and costs a look-up no more than setting a flag.
 #[derive(Debug)]
-pub struct HistoryStore {
-    config: HistoryConfig,
+pub struct MemoryStore {
+    max_events: usize,
+    max_users: usize,
     users: DashMap<Arc<str>, Recent>,
     /// Every user of the map once, but for those who are just being added.
     ring: Mutex<VecDeque<Arc<str>>>,
-    metrics: HistoryMetrics,
+    metrics: MemoryMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +45,12 @@ impl Recent {
     }
 }
 
-impl HistoryStore {
+impl MemoryStore {
     /// An empty store. Fails when its metrics are registered already. The config is taken as valid.
-    pub fn new(config: HistoryConfig, registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = HistoryMetrics::new(registry)?;
-        Ok(Self { config, users: DashMap::new(), ring: Mutex::default(), metrics })
+    pub fn new(config: &HistoryConfig, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = MemoryMetrics::new(registry)?;
+        let HistoryConfig { max_events, max_users, .. } = *config;
+        Ok(Self { max_events, max_users, users: DashMap::new(), ring: Mutex::default(), metrics })
     }
 
     /// Adds one event in its place by time. When the user has too many, the oldest goes.
@@ -56,11 +60,7 @@ impl HistoryStore {
 
     /// The user's newest `limit` events, oldest first; empty for a user without any.
     pub fn recent(&self, user: &str, limit: usize) -> Vec<Event> {
-        let Some(recent) = self.users.get(user) else {
-            self.metrics.misses.inc();
-            return Vec::new();
-        };
-        self.metrics.hits.inc();
+        let Some(recent) = self.users.get(user) else { return Vec::new() };
         recent.touched.store(true, Ordering::Relaxed);
         let skipped = recent.events.len().saturating_sub(limit);
         recent.events.iter().skip(skipped).cloned().collect()
@@ -109,7 +109,7 @@ impl HistoryStore {
         }
         if let Some(mut recent) = self.users.get_mut(user) {
             *recent.touched.get_mut() = true;
-            events.for_each(|event| recent.insert(event, self.config.max_events));
+            events.for_each(|event| recent.insert(event, self.max_events));
             return;
         }
         let name: Arc<str> = user.into();
@@ -118,7 +118,7 @@ impl HistoryStore {
             added = true;
             Recent::default()
         });
-        events.for_each(|event| recent.insert(event, self.config.max_events));
+        events.for_each(|event| recent.insert(event, self.max_events));
         drop(recent);
         if added {
             self.enter_ring(name);
@@ -133,7 +133,7 @@ impl HistoryStore {
         ring.push_back(user);
         // Bounded: each turn removes a user or clears a flag, and after one round only fresh touches can set them again.
         let mut chances = 2 * ring.len();
-        while ring.len() > self.config.max_users {
+        while ring.len() > self.max_users {
             let Some(oldest) = ring.pop_front() else { break };
             let spared = |_: &Arc<str>, recent: &mut Recent| !std::mem::take(recent.touched.get_mut()) || chances == 0;
             if self.users.remove_if_mut(&oldest, spared).is_some() {
@@ -144,5 +144,26 @@ impl HistoryStore {
             }
             chances = chances.saturating_sub(1);
         }
+    }
+}
+
+/// It holds nothing at the start, so the event log is told to it once from the beginning: marks and places are not kept.
+#[async_trait]
+impl HistoryStore for MemoryStore {
+    async fn recent(&self, user: &str) -> Result<Vec<Event>, StoreError> {
+        Ok(MemoryStore::recent(self, user, usize::MAX))
+    }
+
+    async fn append(&self, events: &[Noted], _: Option<Place<'_>>) -> Result<(), StoreError> {
+        events.iter().for_each(|noted| MemoryStore::append(self, &noted.user, noted.event.clone()));
+        Ok(())
+    }
+
+    async fn place(&self, _: &str) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn remove(&self, user: &str) -> Result<usize, StoreError> {
+        Ok(MemoryStore::remove(self, user))
     }
 }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 
-use super::{HistoryConfig, HistoryStore};
+use super::{HistoryConfig, MemoryStore};
 use crate::domain::{Event, EventKind};
 
 fn event(item: &str, time: i64) -> Event {
     Event { item_id: item.into(), kind: EventKind::View, time, value: None }
 }
 
-fn store(max_events: usize, max_users: usize) -> HistoryStore {
-    HistoryStore::new(HistoryConfig { max_events, max_users }, &Registry::new()).unwrap()
+fn store(max_events: usize, max_users: usize) -> MemoryStore {
+    MemoryStore::new(&HistoryConfig { max_events, max_users, ..HistoryConfig::default() }, &Registry::new()).unwrap()
 }
 
-fn items(store: &HistoryStore, user: &str, limit: usize) -> Vec<String> {
+fn items(store: &MemoryStore, user: &str, limit: usize) -> Vec<String> {
     store.recent(user, limit).into_iter().map(|event| event.item_id).collect()
 }
 
@@ -69,7 +69,10 @@ fn users_stay_bounded_when_all_are_touched() {
 #[test]
 fn users_stay_bounded_under_concurrent_writers() {
     let registry = Registry::new();
-    let store = Arc::new(HistoryStore::new(HistoryConfig { max_events: 2, max_users: 64 }, &registry).unwrap());
+    let store = Arc::new(
+        MemoryStore::new(&HistoryConfig { max_events: 2, max_users: 64, ..HistoryConfig::default() }, &registry)
+            .unwrap(),
+    );
     std::thread::scope(|scope| {
         for writer in 0..4 {
             let store = store.clone();
@@ -102,7 +105,7 @@ fn whole_histories_load() {
 
 #[test]
 fn every_wrong_bound_is_named() {
-    let wrong = HistoryConfig { max_events: 0, max_users: 0 }.validate().unwrap_err();
+    let wrong = HistoryConfig { max_events: 0, max_users: 0, ..HistoryConfig::default() }.validate().unwrap_err();
     let fields: Vec<_> = wrong.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(fields, ["max_events", "max_users"]);
     assert!(HistoryConfig::default().validate().is_ok());

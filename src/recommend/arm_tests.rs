@@ -5,7 +5,7 @@ use super::tests::{House, house, ids, lasting, series, variant, viewed};
 use crate::domain::{AssignmentReason, Engine, Exposure, Failure, RecommendAnswer, RecommendRequest};
 use crate::engine::fake::{FAILS, FakeModel, PANICS};
 use crate::events::{EventsConfig, Record, read_records};
-use crate::experiment::{ArmConfig, ExperimentConfig, ExperimentsConfig};
+use crate::experiment::{ArmConfig, ArmDecode, ExperimentConfig, ExperimentsConfig, ShadowConfig};
 
 /// All users into one arm.
 fn everybody(arm: ArmConfig) -> ExperimentsConfig {
@@ -170,4 +170,44 @@ async fn a_unit_that_is_no_user_stands_in_the_log_by_a_mark_of_it() {
     let units: Vec<&str> = found.iter().map(|one| one.arms[0].unit.as_deref().unwrap()).collect();
     assert_eq!((units.len(), units[0] == units[2], units[0] == units[1]), (3, true, false));
     assert!(units.iter().all(|unit| unit.len() == 24 && !unit.contains("phone")), "{units:?}");
+}
+
+#[tokio::test]
+async fn a_shadow_arm_is_compared_and_never_answers() {
+    let house = house(FakeModel { steady: true, ..FakeModel::default() }).await;
+    let plain = ask(&house, &[5]).await;
+    let shadow = |name: &str, variant: Option<&str>, share: f64, decode: ArmDecode| ShadowConfig {
+        name: name.into(),
+        variant: variant.map(str::to_owned),
+        share,
+        decode,
+    };
+    let shadows = vec![
+        shadow("same", None, 1.0, ArmDecode::default()),
+        shadow("exact", None, 1.0, ArmDecode { engine: Some(Engine::Exact), ..ArmDecode::default() }),
+        shadow("next", Some("next"), 1.0, ArmDecode::default()),
+        shadow("nobody", None, 0.0, ArmDecode::default()),
+    ];
+    house.recommender.set_experiments(&ExperimentsConfig { shadow: shadows, ..Default::default() }).unwrap();
+    let count = |name: &str, result: &str| {
+        let line = format!("reg4rec_shadow_requests_total{{result=\"{result}\",shadow=\"{name}\"}}");
+        series(&house.registry, &line)
+    };
+    for turn in 1..=3 {
+        assert_eq!(lasting(&ask(&house, &[5]).await), lasting(&plain));
+        // Copies run behind the answer.
+        let done =
+            || ["same", "exact"].iter().all(|name| count(name, "answered") + count(name, "dropped") == f64::from(turn));
+        while !done() || count("next", "failed") < f64::from(turn) {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(count("same", "answered") > 0.0);
+    let same = series(&house.registry, "reg4rec_shadow_same_first_total{shadow=\"same\"}");
+    assert_eq!(same, count("same", "answered"));
+    assert_eq!(series(&house.registry, "reg4rec_shadow_overlap_sum{shadow=\"same\"}"), same);
+    assert_eq!(["answered", "dropped", "failed"].map(|result| count("nobody", result)), [0.0; 3]);
+    house.recommender.set_experiments(&ExperimentsConfig::default()).unwrap();
+    let page = prometheus::TextEncoder::new().encode_to_string(&house.registry.gather()).unwrap();
+    assert!(!page.contains("shadow=\"same\""), "series of a shadow arm that is gone");
 }

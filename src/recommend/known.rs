@@ -2,6 +2,7 @@
 
 use crate::catalog::Index;
 use crate::domain::{Event, EventKind, Filter, History, HistoryEntry, ItemNumber};
+use crate::history::KindWeights;
 
 /// What one bundle knows of what a user did.
 #[derive(Debug, PartialEq)]
@@ -13,16 +14,17 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Drops the events of unknown items and keeps the newest `limit` of the rest. What is excluded looks at all events,
+    /// Drops the events of unknown items and keeps `limit` of the rest: the newest, or those that `weights` choose. What
+    /// is excluded looks at all events,
     /// also at those too old for the history.
-    pub(super) fn of(events: &[Event], index: &Index, filter: &Filter, limit: usize) -> Self {
+    pub(super) fn of(events: &[Event], index: &Index, filter: &Filter, weights: &KindWeights, limit: usize) -> Self {
         let resolve = |event: &Event| {
             Some(HistoryEntry { item: index.number(&event.item_id)?, kind: event.kind, time: event.time })
         };
         let mut history: History = events.iter().filter_map(resolve).collect();
         let excludes = |entry: &&HistoryEntry| filter.exclude_seen || entry.kind == EventKind::Hide;
         let excluded = history.iter().filter(excludes).map(|entry| entry.item).collect();
-        history.drain(..history.len().saturating_sub(limit));
+        weights.choose(&mut history, limit, |entry| entry.kind);
         Self { history, excluded }
     }
 }

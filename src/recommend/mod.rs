@@ -15,6 +15,10 @@ mod cold;
 mod config;
 mod door;
 mod events;
+mod feed;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod feed_tests;
 mod known;
 mod ladder;
 #[cfg(test)]
@@ -25,6 +29,7 @@ mod metrics;
 mod name;
 mod newcomers;
 mod recommender;
+mod shadow;
 mod shelf;
 mod steering;
 mod stopwatch;

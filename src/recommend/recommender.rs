@@ -1,7 +1,7 @@
 //! The sentence itself.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -11,20 +11,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::domain::{
-    CatalogChange, CatalogChanged, Event, Exposure, Failure, Forgotten, ItemPage, RecommendAnswer, RecommendRequest,
-    Recorded, Stage, StoredItem, UserEvent, Violation,
+    CatalogChange, CatalogChanged, Event, ExperimentsChange, ExperimentsEdition, Exposure, Failure, Forgotten,
+    ItemPage, RecommendAnswer, RecommendRequest, Recorded, Stage, StoredItem, UserEvent, Violation,
 };
-use crate::experiment::{ExperimentMetrics, Experiments, ExperimentsConfig, Trial};
-use crate::history::HistoryStore;
+use crate::experiment::{
+    ExperimentBook, ExperimentMetrics, Experiments, ExperimentsConfig, Shadow, ShadowMetrics, Trial,
+};
+use crate::history::{Histories, Lookup};
 
 use super::RecommendConfig;
 use super::catalogue::Catalogue;
 use super::door::Door;
-use super::events::Recorder;
+use super::events::{Recorder, away};
 use super::known::Known;
 use super::ladder::{Found, Ladder, Question};
 use super::metrics::RecommendMetrics;
 use super::name::RequestIds;
+use super::shadow::Shadows;
 use super::shelf::{NoWayBack, Shelf, SlotView};
 use super::steering::bias;
 use super::stopwatch::Stopwatch;
@@ -62,7 +65,7 @@ struct Inner {
     changing: Mutex<()>,
     /// Marked whenever the shelf changes.
     swapped: watch::Sender<()>,
-    histories: Arc<HistoryStore>,
+    histories: Histories,
     /// None yet, or never: events are not recorded.
     recorder: OnceLock<Recorder>,
     /// None yet, or never: the catalogue is what bundles say.
@@ -70,7 +73,11 @@ struct Inner {
     config: RecommendConfig,
     ladder: Ladder,
     experiments: ArcSwap<Experiments>,
+    /// None: experiments are what [`Recommender::set_experiments`] said.
+    book: OnceLock<Mutex<ExperimentBook>>,
     experiment_metrics: ExperimentMetrics,
+    shadows: ArcSwap<Shadows>,
+    shadow_metrics: ShadowMetrics,
     metrics: RecommendMetrics,
     ids: RequestIds,
     door: Door,
@@ -81,7 +88,7 @@ impl Recommender {
     pub fn new(
         variants: Vec<Variant>,
         default: String,
-        histories: Arc<HistoryStore>,
+        histories: Histories,
         config: RecommendConfig,
         registry: &Registry,
     ) -> Result<Self, RecommenderError> {
@@ -101,6 +108,7 @@ impl Recommender {
             return Err(RecommenderError::NoDefault(shelf.default_name().to_owned()));
         }
         let experiment_metrics = ExperimentMetrics::new(registry)?;
+        let shadow_metrics = ShadowMetrics::new(registry)?;
         let none = Experiments::new(&ExperimentsConfig::default(), experiment_metrics.clone());
         let inner = Inner {
             shelf: ArcSwap::from_pointee(shelf),
@@ -112,7 +120,10 @@ impl Recommender {
             ladder: Ladder::new(&config),
             config,
             experiments: ArcSwap::from_pointee(none.map_err(RecommenderError::Config)?),
+            book: OnceLock::new(),
             experiment_metrics,
+            shadows: ArcSwap::from_pointee(Shadows::new(Vec::new(), shadow_metrics.clone())),
+            shadow_metrics,
             metrics,
             ids: RequestIds::new(),
             door: Door::open(),
@@ -128,7 +139,51 @@ impl Recommender {
         let Inner { experiments, experiment_metrics, .. } = &*self.inner;
         let next = Experiments::new(config, experiment_metrics.clone()).map_err(RecommenderError::Config)?;
         experiments.store(Arc::new(next));
+        let arms = config.shadow.iter().map(Shadow::new).collect();
+        self.inner.shadows.store(Arc::new(Shadows::new(arms, self.inner.shadow_metrics.clone())));
         Ok(())
+    }
+
+    /// Runs the experiments of the book instead of those before, and lets operators change them from here on. A recommender
+    /// has one book: a second is refused, and the answer is false.
+    ///
+    /// # Errors
+    /// As [`Recommender::set_experiments`].
+    pub fn run_book(&self, book: ExperimentBook) -> Result<bool, RecommenderError> {
+        self.set_experiments(&book.running().map_err(RecommenderError::Config)?)?;
+        Ok(self.inner.book.set(Mutex::new(book)).is_ok())
+    }
+
+    /// The experiments that run, and those before them, newest first, at most `most`.
+    ///
+    /// # Errors
+    /// `Off` without a book.
+    pub fn experiments(&self, most: usize) -> Result<(ExperimentsEdition, Vec<ExperimentsEdition>), Failure> {
+        let book = self.book()?;
+        Ok((book.current(), book.before(most)))
+    }
+
+    /// Runs other experiments, once they are on disk, and answers the version that runs. Counts begin anew. Blocks its
+    /// thread on the disk.
+    ///
+    /// # Errors
+    /// `Off` without a book; else as [`ExperimentBook::change`], and those before go on.
+    pub fn change_experiments(&self, change: ExperimentsChange) -> Result<ExperimentsEdition, Failure> {
+        let mut book = self.book()?;
+        let check_only = change.check_only;
+        let running = book.change(change)?;
+        if !check_only {
+            let refused = |error: RecommenderError| Failure::Internal(format!("checked experiments: {error}"));
+            self.set_experiments(&running).map_err(refused)?;
+        }
+        Ok(book.current())
+    }
+
+    /// Held while it is changed, so that what runs is what it says.
+    fn book(&self) -> Result<MutexGuard<'_, ExperimentBook>, Failure> {
+        let book = self.inner.book.get().ok_or(Failure::Off("this server's experiments cannot be changed"))?;
+        // It is changed in one assignment, after all that may panic.
+        Ok(book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Answers one request, no later than its deadline or the configured maximum. Dropping the future gives it up.
@@ -137,7 +192,8 @@ impl Recommender {
     /// `UnknownVariant`; `Invalid` when decode settings are out of range; `NotReady` once drained or when the engine has
     /// stopped; `Late`, `Overloaded` and `Internal` as the engine says; `Invalid` and `Denied` when an arm is forced that
     /// does not exist, or without the right to. A user without usable history is none: the answer comes from the prior
-    /// and says `cold_start`. With a recorder, an answer that an experiment has an arm for is left for the event log.
+    /// and says `cold_start`; so it does, and says `history_missed`, while the history store does not
+    /// answer. With a recorder, an answer that an experiment has an arm for is left for the event log.
     pub async fn recommend(
         &self,
         request: RecommendRequest,
@@ -157,6 +213,7 @@ impl Recommender {
         let recorder = self.inner.recorder.get();
         let arms = recorder.map_or_else(Vec::new, |_| trial.exposed(&request));
         let answer = trial.settle(outcome)?;
+        self.inner.shadows.load().copy(self, &request, &answer);
         if let Some(recorder) = recorder.filter(|_| !arms.is_empty()) {
             recorder.expose(Exposure::of(&answer, request.user_id, arms));
         }
@@ -171,7 +228,7 @@ impl Recommender {
         deadline: Instant,
         mut stopwatch: Stopwatch,
     ) -> Result<RecommendAnswer, Failure> {
-        let Inner { config, ladder, metrics, ids, .. } = &*self.inner;
+        let Inner { config, ladder, metrics, ids, histories, .. } = &*self.inner;
         // Kept to the end of the request, whatever serves under that name by then.
         let loaded = self.loaded(trial.variant()).ok_or_else(|| self.unknown(trial.variant()))?;
         let settings = loaded.settings(&trial.decode())?;
@@ -182,7 +239,8 @@ impl Recommender {
 
         let RecommendRequest { filter, steering, .. } = request;
         let limit = config.max_history.min(loaded.variant.max_history);
-        let known = Known::of(&self.events(request), index, filter, limit);
+        let (events, history_missed) = self.events(request, deadline).await;
+        let known = Known::of(&events, index, filter, histories.kind_weights(), limit);
         let root = view.root(filter, &known.excluded);
         let bias = bias(steering, view);
         stopwatch.lap(Stage::History);
@@ -207,7 +265,8 @@ impl Recommender {
             index_version: view.version().to_owned(),
             assignments: Vec::new(),
             cold_start,
-            degraded: found.degraded,
+            history_missed,
+            degraded: found.degraded || history_missed,
             short: found.short,
             timings,
         })
@@ -235,10 +294,12 @@ impl Recommender {
     /// As [`Recommender::record`], but never `Off`. A user may then be forgotten in part, and be forgotten again.
     pub async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
         let Inner { histories, recorder, .. } = &*self.inner;
-        let kept = histories.count(&user);
         match recorder.get() {
-            Some(recorder) => Ok(Forgotten { history_events: kept, ..recorder.forget(user).await? }),
-            None => Ok(Forgotten { history_events: histories.remove(&user), ..Forgotten::default() }),
+            Some(recorder) => recorder.forget(user).await,
+            None => {
+                let history_events = histories.store().remove(&user).await.map_err(|error| away(&error))?;
+                Ok(Forgotten { history_events, ..Forgotten::default() })
+            }
         }
     }
 
@@ -440,6 +501,15 @@ impl Recommender {
         given.map_or(latest, |given| given.min(latest))
     }
 
+    /// Newest events of a history that networks read at most.
+    pub(super) fn max_history(&self) -> usize {
+        self.inner.config.max_history
+    }
+
+    pub(super) fn histories(&self) -> &Histories {
+        &self.inner.histories
+    }
+
     /// The variant that serves under this name now, the default for an empty one; none when none is loaded.
     pub(super) fn loaded(&self, name: &str) -> Option<Arc<Loaded>> {
         self.inner.shelf.load().get(name).cloned()
@@ -450,16 +520,22 @@ impl Recommender {
         Failure::UnknownVariant(if asked.is_empty() { default() } else { asked.to_owned() })
     }
 
-    /// The history that came with the request, or else the stored one.
-    fn events<'a>(&self, request: &'a RecommendRequest) -> Cow<'a, [Event]> {
+    /// The history that came with the request, or else the stored one; and whether the store was asked in vain.
+    pub(super) async fn events<'a>(
+        &self,
+        request: &'a RecommendRequest,
+        deadline: Instant,
+    ) -> (Cow<'a, [Event]>, bool) {
         if !request.history.is_empty() {
-            return Cow::Borrowed(&request.history);
+            return (Cow::Borrowed(&request.history), false);
         }
         if request.user_id.is_empty() {
-            return Cow::Borrowed(&[]);
+            return (Cow::Borrowed(&[]), false);
         }
         // All of it: what is excluded looks further back than the network does.
-        Cow::Owned(self.inner.histories.recent(&request.user_id, usize::MAX))
+        let asked = tokio::time::timeout_at(deadline.into(), self.inner.histories.recent(&request.user_id)).await;
+        let Lookup { events, missed } = asked.unwrap_or(Lookup { events: Vec::new(), missed: true });
+        (Cow::Owned(events), missed)
     }
 }
 

@@ -15,11 +15,11 @@ use crate::domain::{
 use crate::engine::DecodeSettings;
 use crate::engine::fake::{Batches, CATEGORIES, FakeModel, PANICS, index, until_begun};
 use crate::engine::{Engine, EngineConfig, EngineMetrics};
-use crate::history::{HistoryConfig, HistoryStore};
+use crate::history::{Histories, HistoryConfig};
 
 pub(super) struct House {
     pub(super) recommender: Recommender,
-    pub(super) histories: Arc<HistoryStore>,
+    pub(super) histories: Histories,
     pub(super) index: Arc<Index>,
     pub(super) batches: Batches,
     pub(super) registry: Registry,
@@ -55,7 +55,7 @@ pub(super) async fn house(model: FakeModel) -> House {
 pub(super) async fn house_with(model: FakeModel, config: RecommendConfig) -> House {
     let registry = Registry::new();
     let metrics = EngineMetrics::new(&registry).unwrap();
-    let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
+    let histories = Histories::in_memory(&HistoryConfig::default(), &registry).unwrap();
     let (batches, index) = (model.batches.clone(), index(300));
     let main = variant("main", model, index.clone(), &metrics).await;
     let recommender = Recommender::new(vec![main], "main".into(), histories.clone(), config, &registry).unwrap();
@@ -220,7 +220,7 @@ async fn request_ids_are_kept_or_made_up() {
 #[tokio::test]
 async fn a_stored_history_answers_as_the_same_one_sent() {
     let house = house(FakeModel::default()).await;
-    [5, 7, 9].into_iter().for_each(|item| house.histories.append("ann", view(item)));
+    [5, 7, 9].into_iter().for_each(|item| house.histories.memory().unwrap().append("ann", view(item)));
     let stored = RecommendRequest { user_id: "ann".into(), k: 10, ..RecommendRequest::default() };
     let by_user = house.recommender.recommend(stored.clone(), None).await.unwrap();
     let sent = house.recommender.recommend(viewed(&[5, 7, 9]), None).await.unwrap();
@@ -359,7 +359,7 @@ async fn the_servers_maximum_bounds_every_deadline() {
     let (model, _open) = FakeModel::gated();
     let registry = Registry::new();
     let metrics = EngineMetrics::new(&registry).unwrap();
-    let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
+    let histories = Histories::in_memory(&HistoryConfig::default(), &registry).unwrap();
     let config = RecommendConfig { max_deadline_ms: 30, ..RecommendConfig::default() };
     let main = variant("main", model, index(300), &metrics).await;
     let recommender = Recommender::new(vec![main], "main".into(), histories, config, &registry).unwrap();
@@ -512,7 +512,7 @@ async fn a_drain_answers_who_is_inside_and_refuses_who_comes_later() {
 async fn a_recommender_refuses_wrong_settings() {
     let registry = Registry::new();
     let metrics = EngineMetrics::new(&registry).unwrap();
-    let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
+    let histories = Histories::in_memory(&HistoryConfig::default(), &registry).unwrap();
     let main = variant("main", FakeModel::default(), index(10), &metrics).await;
     let new = |variants: Vec<Variant>, default: &str, config| {
         Recommender::new(variants, default.into(), histories.clone(), config, &Registry::new()).err().unwrap()

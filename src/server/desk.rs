@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::domain::{
-    CatalogChange, CatalogChanged, Failure, Forgotten, ItemPage, RecommendAnswer, RecommendRequest, Recorded,
-    StoredItem, UserEvent,
+    CatalogChange, CatalogChanged, ExperimentsChange, ExperimentsEdition, Failure, Forgotten, ItemPage,
+    RecommendAnswer, RecommendRequest, Recorded, StoredItem, UserEvent,
 };
 use crate::recommend::{Recommender, VariantView};
 
@@ -45,6 +45,18 @@ pub trait Recommends: Send + Sync + 'static {
     fn items(&self, after: Option<&str>, most: usize) -> Result<ItemPage, Failure> {
         let _ = (after, most);
         Ok(ItemPage::default())
+    }
+
+    /// The experiments that run, and those before them, newest first, at most `most`.
+    fn experiments(&self, most: usize) -> Result<(ExperimentsEdition, Vec<ExperimentsEdition>), Failure> {
+        let _ = most;
+        Err(Failure::Off("this server's experiments cannot be changed"))
+    }
+
+    /// Runs other experiments, and answers the version that runs then. May block its thread.
+    fn change_experiments(&self, change: ExperimentsChange) -> Result<ExperimentsEdition, Failure> {
+        let _ = change;
+        Err(Failure::Off("this server's experiments cannot be changed"))
     }
 
     /// What is loaded.
@@ -91,6 +103,14 @@ impl Recommends for Recommender {
 
     fn items(&self, after: Option<&str>, most: usize) -> Result<ItemPage, Failure> {
         Recommender::items(self, after, most)
+    }
+
+    fn experiments(&self, most: usize) -> Result<(ExperimentsEdition, Vec<ExperimentsEdition>), Failure> {
+        Recommender::experiments(self, most)
+    }
+
+    fn change_experiments(&self, change: ExperimentsChange) -> Result<ExperimentsEdition, Failure> {
+        Recommender::change_experiments(self, change)
     }
 
     fn variants(&self) -> Vec<VariantView> {

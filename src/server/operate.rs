@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use crate::domain::{Failure, Violation};
+use crate::domain::{ExperimentsChange, ExperimentsEdition, Failure, Violation};
 use crate::rollout::Rollout;
 use crate::wire::v1::admin_service_server::AdminService;
 use crate::wire::{self, v1};
 
+use super::access::Caller;
 use super::config::ServerConfig;
 use super::desk::{Desk, Recommends};
 use super::log_filter::LogFilter;
@@ -105,6 +106,33 @@ impl<R: Recommends> AdminService for Operate<R> {
         }))
     }
 
+    async fn get_experiments(
+        &self,
+        asked: Request<v1::GetExperimentsRequest>,
+    ) -> Result<Response<v1::GetExperimentsResponse>, Status> {
+        let most = asked.into_inner().previous as usize;
+        let recommender = self.desk.recommender().map_err(|failure| status(&failure))?;
+        let (current, previous) = recommender.experiments(most).map_err(|failure| status(&failure))?;
+        let previous = previous.into_iter().map(edition).collect();
+        Ok(Response::new(v1::GetExperimentsResponse { current: Some(edition(current)), previous }))
+    }
+
+    async fn set_experiments(
+        &self,
+        asked: Request<v1::SetExperimentsRequest>,
+    ) -> Result<Response<v1::SetExperimentsResponse>, Status> {
+        let caller = asked.extensions().get::<Caller>().cloned().unwrap_or_default();
+        let client = caller.name().unwrap_or_default().to_owned();
+        let v1::SetExperimentsRequest { settings, replaces, note, check_only } = asked.into_inner();
+        tracing::info!(?replaces, note, client, check_only, "operator: set experiments");
+        let change = ExperimentsChange { replaces, settings, note, client, check_only };
+        let recommender = Arc::clone(self.desk.recommender().map_err(|failure| status(&failure))?);
+        let outcome = tokio::task::spawn_blocking(move || recommender.change_experiments(change)).await;
+        let outcome = outcome.unwrap_or_else(|error| Err(Failure::Internal(format!("a change ended: {error}"))));
+        let current = outcome.map_err(|failure| status(&failure))?;
+        Ok(Response::new(v1::SetExperimentsResponse { current: Some(edition(current)) }))
+    }
+
     async fn reload_tls(&self, _: Request<v1::ReloadTlsRequest>) -> Result<Response<v1::ReloadTlsResponse>, Status> {
         tracing::info!("operator: reload TLS");
         let reason = || "the server speaks no TLS: server.tls.certificate is not set".to_owned();
@@ -161,6 +189,11 @@ impl<R: Recommends> Operate<R> {
             Failure::Invalid(vec![Violation::new("filter", description)])
         })
     }
+}
+
+fn edition(edition: ExperimentsEdition) -> v1::ExperimentsVersion {
+    let ExperimentsEdition { version, settings, note, client, time } = edition;
+    v1::ExperimentsVersion { version, settings, note, client, time: Some(time.into()) }
 }
 
 /// Operators read the log: what is internal is told there, under no request's id.

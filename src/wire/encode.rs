@@ -18,6 +18,7 @@ pub fn response(answer: RecommendAnswer) -> v1::RecommendResponse {
         index_version: answer.index_version,
         cold_start: answer.cold_start,
         degraded: answer.degraded,
+        history_missed: answer.history_missed,
         short: answer.short,
     }
 }
@@ -144,6 +145,7 @@ mod tests {
             assignments: [("model", Some("b")), ("beam", None)].map(given).to_vec(),
             cold_start: true,
             degraded: false,
+            history_missed: false,
             short: true,
             timings: vec![(Stage::Queue, Duration::from_millis(250)), (Stage::Total, Duration::from_millis(500))],
         }

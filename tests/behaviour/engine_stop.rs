@@ -11,7 +11,7 @@ use tonic::Code;
 use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, Placement, TokenVectors};
 use reg4rec::domain::{CodeShape, CodeTable, History};
 use reg4rec::engine::{Engine, EngineConfig, EngineMetrics};
-use reg4rec::history::{HistoryConfig, HistoryStore};
+use reg4rec::history::{Histories, HistoryConfig};
 use reg4rec::recommend::{RecommendConfig, Recommender, Variant};
 use reg4rec::server::{Server, ServerError};
 
@@ -77,7 +77,7 @@ async fn a_dead_engine_hangs_nobody_and_ends_the_server_with_an_error() {
         settings: DecodeSettings::default(),
         max_history: 8,
     };
-    let histories = Arc::new(HistoryStore::new(HistoryConfig::default(), &registry).unwrap());
+    let histories = Histories::in_memory(&HistoryConfig::default(), &registry).unwrap();
     let config = RecommendConfig::default();
     let recommender = Recommender::new(vec![variant], "default".into(), histories, config, &registry).unwrap();
 

@@ -286,3 +286,67 @@ fn the_tool_refuses_what_it_would_have_to_guess() {
         assert_eq!(json(&output)["error"]["violations"][0]["field"], field, "{flags:?}");
     }
 }
+
+fn tool(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_reg4rec")).args(arguments).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_sets_experiments_that_run_at_once_and_after_a_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let book = home.path().join("state/experiments.json");
+    let settings = HALVES.replace("[experiments]\n", &format!("[experiments]\npath = {:?}\n", book.to_str().unwrap()));
+    let (process, mut client) = serve(home.path(), &settings).await;
+    let file = home.path().join("next.toml");
+    let set = |admin: &str, text: &str, more: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        let fixed = ["experiment", "set", file.to_str().unwrap(), "--admin", admin, "--json"];
+        tool(&[&fixed, more].concat())
+    };
+    let admin = process.admin().to_owned();
+    let shown = String::from_utf8(tool(&["experiment", "get", "--admin", &admin]).stdout).unwrap();
+    assert!(shown.starts_with("# version 0: the server's settings\n") && shown.contains("key = \"search\""), "{shown}");
+    // What is told is a file that is taken.
+    let checked = json(&set(&admin, &shown, &["--replaces", "0", "--check"]));
+    assert_eq!((&checked["set"], &checked["current"]["version"]), (&false.into(), &0.into()));
+
+    let everybody = "[[experiment]]\nkey = \"all\"\narms = [{ name = \"wide\", decode = { beam = 40 } }]\n";
+    let changed = json(&set(&admin, everybody, &["--replaces", "0", "--note", "wider"]));
+    assert_eq!((&changed["set"], &changed["current"]["version"]), (&true.into(), &1.into()));
+    let answer = client.recommend(reader("ann")).await.unwrap().into_inner();
+    assert_eq!(answer.assignment.as_ref().unwrap().experiment, "all");
+    assert_eq!(told(&answer), ("wide", AssignmentReason::Assigned));
+
+    let stale = set(&admin, "", &["--replaces", "0"]);
+    assert_eq!(stale.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&stale.stdout).contains("expected version 0"), "{stale:?}");
+    let wrong = json(&set(&admin, &everybody.replace("beam = 40", "beam = 4000"), &[]));
+    assert_eq!(wrong["error"]["violations"][0]["field"], "settings.experiment[0].arms[0].decode.beam");
+    let answer = client.recommend(reader("ann")).await.unwrap().into_inner();
+    assert_eq!(answer.assignment.unwrap().experiment, "all");
+
+    // Killed, not told to stop.
+    drop(process);
+    let (process, mut client) = serve(home.path(), &settings).await;
+    let answer = client.recommend(reader("ann")).await.unwrap().into_inner();
+    assert_eq!(answer.assignment.unwrap().experiment, "all");
+    assert_eq!(json(&set(process.admin(), "", &[]))["current"]["version"], 2);
+    assert!(client.recommend(reader("ann")).await.unwrap().into_inner().assignment.is_none());
+    let history = json(&tool(&["experiment", "get", "--admin", process.admin(), "--previous", "9", "--json"]));
+    let versions: Vec<&Value> = history["previous"].as_array().unwrap().iter().map(|one| &one["version"]).collect();
+    assert_eq!(versions, [1, 0]);
+    assert_eq!(
+        (&history["previous"][0]["note"], &history["previous"][0]["settings"]),
+        (&"wider".into(), &everybody.into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_a_file_for_experiments_takes_none() {
+    let home = tempfile::tempdir().unwrap();
+    let (process, _) = serve(home.path(), HALVES).await;
+    let file = home.path().join("next.toml");
+    std::fs::write(&file, "").unwrap();
+    let refused = tool(&["experiment", "set", file.to_str().unwrap(), "--admin", process.admin(), "--json"]);
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("experiments.path is not set"), "{refused:?}");
+}

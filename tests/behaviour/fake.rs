@@ -71,6 +71,7 @@ impl Recommends for Fake {
             assignments: Vec::new(),
             cold_start: request.history.is_empty(),
             degraded: false,
+            history_missed: false,
             short: false,
             timings: Vec::new(),
         })

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use reg4rec::artifact::{BundleRegistry, load};
 use reg4rec::domain::{Event, EventKind, UserEvent};
-use reg4rec::events::{EventLog, EventsConfig, Follower};
+use reg4rec::events::{EventLog, EventsConfig, Follower, Logged};
 use reg4rec::training::dataset::{Dataset, DatasetItem, Interaction};
 use reg4rec::wire::client::EventServiceClient;
 use reg4rec::wire::v1;
@@ -73,7 +73,7 @@ fn deeds() -> Vec<UserEvent> {
 struct Nobody;
 
 impl Follower for Nobody {
-    fn recorded(&mut self, _: &UserEvent) {}
+    fn recorded(&mut self, _: &Logged) {}
     fn forgotten(&mut self, _: &str) {}
 }
 

@@ -14,7 +14,7 @@ pub struct Flags {
     /// A registry of bundles to follow, instead of one bundle
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     registry: Option<PathBuf>,
-    /// A data set whose events fill the users' histories at start
+    /// A data set, or a Parquet file of events, that fills the users' histories at start
     #[arg(long, value_name = "DIR")]
     histories: Option<PathBuf>,
     /// Where gRPC listens; port 0 for any [default: 127.0.0.1:50051]

@@ -1,47 +1,71 @@
-//! The histories that a server starts with: the events of a data set.
+//! The histories that a server starts with: a Parquet file of events, or the events of a data set.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use reg4rec::history::HistoryStore;
+use anyhow::Context;
+use reg4rec::history::{Histories, load_table};
 
-/// Fills `store` with every event of the data set in `dir`; nothing to do when `dir` is empty.
-#[cfg(feature = "train")]
-pub async fn fill(store: &Arc<HistoryStore>, dir: &Path) -> anyhow::Result<()> {
-    use anyhow::Context;
-    use reg4rec::domain::Event;
-    use reg4rec::training::dataset::Dataset;
-
-    if dir.as_os_str().is_empty() {
+/// Fills the store with every event of the file or the data set at `path`; nothing to do when `path` is empty. A store that
+/// outlives the process takes in only what it does not hold yet.
+pub async fn fill(histories: &Histories, path: &Path) -> anyhow::Result<()> {
+    if path.as_os_str().is_empty() {
         return Ok(());
     }
-    let (store, dir) = (Arc::clone(store), dir.to_owned());
-    let read = tokio::task::spawn_blocking(move || -> anyhow::Result<usize> {
-        let Dataset { user_ids, items, sequences, .. } =
-            Dataset::read(&dir).with_context(|| format!("histories {}", dir.display()))?;
-        let histories = user_ids.into_iter().zip(sequences).map(|(user, sequence)| {
-            let event = |event: reg4rec::training::dataset::Interaction| Event {
-                item_id: items[event.item as usize].item.id.clone(),
-                kind: event.kind,
-                time: event.time,
-                value: event.value,
-            };
-            (user, sequence.into_iter().map(event).collect())
-        });
-        Ok(store.load(histories))
+    let (histories, path) = (histories.clone(), path.to_owned());
+    let handle = tokio::runtime::Handle::current();
+    let read = tokio::task::spawn_blocking(move || {
+        if path.is_file() {
+            return Ok(load_table(&path, histories.store().as_ref(), &handle)?);
+        }
+        of_data_set(&histories, &path, &handle)
     });
-    let events = read.await??;
+    let events = read.await?.context("bundle.histories")?;
     tracing::info!(events, "histories are filled");
     Ok(())
 }
 
+#[cfg(feature = "train")]
+fn of_data_set(histories: &Histories, dir: &Path, handle: &tokio::runtime::Handle) -> anyhow::Result<usize> {
+    use reg4rec::domain::Event;
+    use reg4rec::history::{Mark, Noted};
+    use reg4rec::training::dataset::Dataset;
+
+    /// Users that are written together.
+    const TOGETHER: usize = 512;
+    let Dataset { user_ids, items, sequences, .. } = Dataset::read(dir)?;
+    let histories_of = user_ids.into_iter().zip(sequences).map(|(user, sequence)| {
+        let event = |event: reg4rec::training::dataset::Interaction| Event {
+            item_id: items[event.item as usize].item.id.clone(),
+            kind: event.kind,
+            time: event.time,
+            value: event.value,
+        };
+        (user, sequence.into_iter().map(event).collect::<Vec<Event>>())
+    });
+    if let Some(memory) = histories.memory() {
+        return Ok(memory.load(histories_of));
+    }
+    let (mut read, mut batch, mut users) = (0, Vec::new(), 0);
+    for (user, events) in histories_of {
+        read += events.len();
+        users += 1;
+        batch.extend(events.into_iter().enumerate().map(|(at, event)| {
+            let mark = Mark::loaded(&user, at, &event);
+            Noted { user: user.clone(), mark, order: at as u64, event }
+        }));
+        if users % TOGETHER == 0 {
+            handle.block_on(histories.store().append(&std::mem::take(&mut batch), None))?;
+        }
+    }
+    handle.block_on(histories.store().append(&batch, None))?;
+    Ok(read)
+}
+
 /// This build reads no data sets.
 #[cfg(not(feature = "train"))]
-pub async fn fill(_store: &Arc<HistoryStore>, dir: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        dir.as_os_str().is_empty(),
-        "bundle.histories is {}, but this build lacks the feature `train`, which reads data sets; expected nothing",
+fn of_data_set(_: &Histories, dir: &Path, _: &tokio::runtime::Handle) -> anyhow::Result<usize> {
+    anyhow::bail!(
+        "{} is no file, and this build lacks the feature `train`, which reads data sets; expected a Parquet file of events",
         dir.display()
-    );
-    Ok(())
+    )
 }

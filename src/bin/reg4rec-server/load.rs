@@ -9,7 +9,9 @@ use prometheus::Registry;
 use reg4rec::artifact::{BundleRegistry, Golden};
 use reg4rec::catalog::Index;
 use reg4rec::config::Config;
-use reg4rec::history::HistoryStore;
+use reg4rec::events::EventStream;
+use reg4rec::experiment::ExperimentBook;
+use reg4rec::history::Histories;
 use reg4rec::recommend::{Catalogue, CatalogueError, Recommender, Recorder};
 use reg4rec::rollout::{self, Candidate, Loader, Pointers, Rollout};
 
@@ -93,11 +95,15 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
     };
     let Candidate { variant, golden } = candidate;
     let example = example(&variant.index, &golden);
-    let histories = Arc::new(HistoryStore::new(config.history, registry)?);
+    let (settings, of_histories) = (config.history.clone(), registry.clone());
+    let opened = tokio::task::spawn_blocking(move || Histories::open(&settings, &of_histories)).await?;
+    let histories = opened.context("history")?;
     histories::fill(&histories, &config.bundle.histories).await?;
     let recorder = open_log(config, &histories, registry).await?;
     let recommender = Recommender::new(vec![variant], default, histories, config.recommend, registry)?;
-    recommender.set_experiments(&config.experiments)?;
+    let book = ExperimentBook::open(&config.experiments).context("experiments.path")?;
+    tracing::info!(version = book.version(), "experiments are read");
+    recommender.run_book(book)?;
     if let Some(recorder) = recorder {
         recommender.record_with(recorder);
     }
@@ -107,17 +113,18 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
 }
 
 /// Reads the event log into the histories, and opens it for more.
-async fn open_log(
-    config: &Config,
-    histories: &Arc<HistoryStore>,
-    registry: &Registry,
-) -> anyhow::Result<Option<Recorder>> {
-    let (settings, histories, registry) = (config.events.clone(), Arc::clone(histories), registry.clone());
+async fn open_log(config: &Config, histories: &Histories, registry: &Registry) -> anyhow::Result<Option<Recorder>> {
+    let of_stream = registry;
+    let (settings, histories, registry) = (config.events.clone(), histories.clone(), registry.clone());
     let opened = tokio::task::spawn_blocking(move || Recorder::open(&settings, histories, &registry)).await?;
-    Ok(opened.context("events.path")?.map(|(recorder, opened)| {
-        tracing::info!(?opened, "the event log is open");
-        recorder
-    }))
+    let Some((recorder, opened)) = opened.context("events.path")? else { return Ok(None) };
+    tracing::info!(?opened, "the event log is open");
+    let nats = &config.events.nats;
+    if !nats.is_set() {
+        return Ok(Some(recorder));
+    }
+    let stream = EventStream::connect(nats, of_stream).await?;
+    Ok(Some(recorder.through(stream)))
 }
 
 /// Reads what was said of items, and lets more be said.

@@ -12,7 +12,7 @@ use prometheus::Registry;
 use serde_json::json;
 
 use reg4rec::domain::{EventKind, Forgotten, UserEvent};
-use reg4rec::events::{EventLog, EventsConfig, Follower, Record as Logged, read_records};
+use reg4rec::events::{EventLog, EventsConfig, Follower, Logged, Record as Entry, read_records};
 use reg4rec::wire::client::{AdminServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
@@ -123,7 +123,7 @@ impl Events {
         let (mut users, mut kinds) = (BTreeSet::new(), BTreeMap::<&str, u64>::new());
         let (mut events, mut exposures, mut span) = (0u64, 0u64, None::<(i64, i64)>);
         let segments = read_records(&self.log, &mut |record| {
-            let Logged::Event(logged) = record else {
+            let Entry::Event(logged) = record else {
                 exposures += 1;
                 return;
             };
@@ -183,10 +183,10 @@ pub struct Forget {
 }
 
 /// Follows nothing: this process keeps no histories.
-struct Nobody;
+pub struct Nobody;
 
 impl Follower for Nobody {
-    fn recorded(&mut self, _event: &UserEvent) {}
+    fn recorded(&mut self, _logged: &Logged) {}
 
     fn forgotten(&mut self, _user: &str) {}
 }

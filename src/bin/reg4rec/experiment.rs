@@ -15,6 +15,10 @@ pub enum Experiment {
     Assign(Assign),
     /// What came of experiments: arms compared by an event log
     Report(super::report::Report),
+    /// The experiments that a server runs, as a file that `set` takes
+    Get(super::experiments::Get),
+    /// Lets a server run other experiments at once, and keep them
+    Set(super::experiments::Set),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +62,8 @@ impl Experiment {
         let assign = match self {
             Experiment::Assign(assign) => assign,
             Experiment::Report(report) => return report.run(),
+            Experiment::Get(get) => return get.run(),
+            Experiment::Set(set) => return set.run(),
         };
         let json = assign.json;
         match assign.work_out() {

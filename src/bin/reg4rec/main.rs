@@ -7,6 +7,9 @@ mod bundle;
 mod channel;
 mod events;
 mod experiment;
+mod experiments;
+mod follow;
+mod histories;
 mod items;
 mod key;
 mod load;
@@ -42,6 +45,11 @@ enum Command {
     Events(events::Events),
     /// Removes what is stored of a user, by a running server or from its log's files
     Forget(events::Forget),
+    /// Writes a NATS stream of events into the files of an event log
+    Follow(follow::Follow),
+    /// Fills a store of histories
+    #[command(subcommand)]
+    Histories(histories::Command),
     /// Makes, changes, removes and shows the items of a running server
     Items(items::Items),
     /// Looks into a bundle's directory, or publishes it to a registry
@@ -56,7 +64,7 @@ enum Command {
     /// Makes keys for callers
     #[command(subcommand)]
     Key(key::Key),
-    /// Works out who gets which arm, or what came of it
+    /// Works out who gets which arm, or what came of it; tells and sets the experiments of a server
     #[command(subcommand)]
     Experiment(experiment::Experiment),
 }
@@ -67,6 +75,8 @@ fn main() -> ExitCode {
         Command::Record(record) => record.run(),
         Command::Events(events) => events.run(),
         Command::Forget(forget) => forget.run(),
+        Command::Follow(follow) => follow.run(),
+        Command::Histories(histories) => histories.run(),
         Command::Items(items) => items.run(),
         Command::Bundle(bundle) => bundle.run(),
         Command::Variants(variants) => variants.run(),

@@ -6,7 +6,7 @@ use prometheus::Registry;
 
 use crate::catalog::{CatalogItem, Index};
 use crate::domain::{CodeShape, CodeTable, Event, EventKind, Exposure, Item, UserEvent};
-use crate::events::{EventLog, EventsConfig, Follower};
+use crate::events::{EventLog, EventsConfig, Follower, Logged};
 
 /// `items` items of equal popularity, item n with entry n in each of two codebooks.
 pub fn index(items: u16) -> Index {
@@ -36,7 +36,7 @@ pub fn event(user: &str, item: usize, time: i64, kind: EventKind) -> UserEvent {
 struct Nobody;
 
 impl Follower for Nobody {
-    fn recorded(&mut self, _: &UserEvent) {}
+    fn recorded(&mut self, _: &Logged) {}
     fn forgotten(&mut self, _: &str) {}
 }
 

@@ -1,0 +1,265 @@
+//! The store in Redis, where servers share it: of each user a sorted set under a hash of the user's id, whose members are
+//! whole events and whose scores are their times. The same event is the same member, so that adding it again changes
+//! nothing: a batch of which nobody knows whether it came through is sent again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, Pipeline, RedisError, RedisResult, Value, from_redis_value};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::store::{HistoryStore, Noted, Place, StoreError, user_key};
+use super::{HistoryConfig, RedisConfig, encoding};
+use crate::domain::Event;
+
+/// How long one command may take; a request waits no longer than its own time-out.
+const LONGEST: Duration = Duration::from_secs(5);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Users of a cluster that are written at once.
+const AT_ONCE: usize = 32;
+/// Parts of a second by which events of one second are ordered: with a time of 32 bits they fill the 53 of a score.
+const PARTS: u64 = 1 << 20;
+const DAY_S: i64 = 86_400;
+
+/// Histories in Redis.
+pub struct RedisStore {
+    config: RedisConfig,
+    max_events: usize,
+    links: Vec<Link>,
+    next: AtomicUsize,
+}
+
+/// One connection.
+enum Link {
+    /// To one server; connects again by itself.
+    One(ConnectionManager),
+    /// To a cluster. None: not connected, or lost.
+    Cluster(Box<ClusterLink>),
+}
+
+struct ClusterLink {
+    client: ClusterClient,
+    open: Mutex<Option<ClusterConnection>>,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store that connects when it is first asked: its server may come later. Called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn new(config: &HistoryConfig) -> Result<Self, StoreError> {
+        let HistoryConfig { max_events, redis: config, .. } = config;
+        let links = (0..config.pool).map(|_| Link::new(config)).collect::<Result<_, _>>()?;
+        Ok(Self { config: config.clone(), max_events: *max_events, links, next: AtomicUsize::new(0) })
+    }
+
+    fn key(&self, user: &str) -> String {
+        let mut key = format!("{}:history{}:", self.config.prefix, encoding::VERSION);
+        user_key(user).iter().for_each(|byte| key.push_str(&format!("{byte:02x}")));
+        key
+    }
+
+    fn place_key(&self, log: &str) -> String {
+        format!("{}:place{}:{log}", self.config.prefix, encoding::VERSION)
+    }
+
+    fn link(&self) -> &Link {
+        &self.links[self.next.fetch_add(1, Ordering::Relaxed) % self.links.len()]
+    }
+
+    async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let link = self.link();
+        let outcome = match link.connection().await {
+            Ok(connection) => connection.send(pipeline).await,
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            link.lost().await;
+        }
+        outcome.map_err(|error| StoreError::Away(error.to_string()))
+    }
+
+    /// Sends the pipelines beside each other; one error of theirs is told.
+    async fn ask_all(&self, pipelines: &[Pipeline]) -> Result<(), StoreError> {
+        if let [only] = pipelines {
+            return self.ask(only).await.map(drop);
+        }
+        let (link, mut running) = (self.link(), JoinSet::new());
+        let away = |error: &dyn fmt::Display| StoreError::Away(error.to_string());
+        for pipeline in pipelines {
+            let connection = link.connection().await.map_err(|error| away(&error))?;
+            let pipeline = pipeline.clone();
+            running.spawn(async move { connection.send(&pipeline).await.map(drop) });
+        }
+        let mut outcome = Ok(());
+        while let Some(ended) = running.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => outcome = Err(away(&error)),
+                Err(error) => outcome = Err(away(&error)),
+            }
+        }
+        if outcome.is_err() {
+            link.lost().await;
+        }
+        outcome
+    }
+
+    fn add(&self, pipeline: &mut Pipeline, user: &str, events: &[&Noted]) {
+        let key = self.key(user);
+        let add = pipeline.cmd("ZADD").arg(&key).arg("NX");
+        for Noted { mark, order, event, .. } in events {
+            let mut member = vec![encoding::VERSION];
+            encoding::write(*mark, event, &mut member);
+            add.arg(score(event.time, *order)).arg(member);
+        }
+        add.ignore();
+        let beyond = -(self.max_events as i64) - 1;
+        pipeline.cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(beyond).ignore();
+        if self.config.keep_days > 0 {
+            pipeline.cmd("EXPIRE").arg(&key).arg(i64::from(self.config.keep_days) * DAY_S).ignore();
+        }
+    }
+}
+
+/// By time, and within a second by order.
+fn score(time: i64, order: u64) -> f64 {
+    time as f64 + (order % PARTS) as f64 / PARTS as f64
+}
+
+impl Link {
+    fn new(config: &RedisConfig) -> Result<Self, StoreError> {
+        // The text of an error may show the URL, and with it a password.
+        let refused = |_: RedisError| StoreError::Settings {
+            field: "redis.url",
+            reason: "no URL of Redis, expected redis://[USER:PASSWORD@]HOST:PORT[/DB]".to_owned(),
+        };
+        if config.cluster {
+            let nodes: Vec<&str> = config.url.reveal().split(',').map(str::trim).collect();
+            let client = ClusterClient::builder(nodes)
+                .connection_timeout(CONNECT)
+                .response_timeout(LONGEST)
+                .retries(1)
+                .build()
+                .map_err(refused)?;
+            return Ok(Self::Cluster(Box::new(ClusterLink { client, open: Mutex::new(None) })));
+        }
+        let client = Client::open(config.url.reveal()).map_err(refused)?;
+        let settings = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(100))
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(LONGEST));
+        ConnectionManager::new_lazy_with_config(client, settings).map(Self::One).map_err(refused)
+    }
+
+    async fn connection(&self) -> RedisResult<Connection> {
+        match self {
+            Self::One(connection) => Ok(Connection::One(connection.clone())),
+            Self::Cluster(link) => {
+                let mut held = link.open.lock().await;
+                let connection = match held.as_ref() {
+                    Some(connection) => connection.clone(),
+                    None => held.insert(link.client.get_async_connection().await?).clone(),
+                };
+                Ok(Connection::Cluster(connection))
+            }
+        }
+    }
+
+    /// After a failure, the next connection asks all nodes for the cluster's shape again.
+    async fn lost(&self) {
+        if let Self::Cluster(link) = self {
+            link.open.lock().await.take();
+        }
+    }
+}
+
+/// Borrowed from a link for one command.
+enum Connection {
+    One(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    async fn send(self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        match self {
+            Self::One(mut connection) => pipeline.query_async(&mut connection).await,
+            Self::Cluster(mut connection) => pipeline.query_async(&mut connection).await,
+        }
+    }
+}
+
+#[async_trait]
+impl HistoryStore for RedisStore {
+    async fn recent(&self, user: &str) -> Result<Vec<Event>, StoreError> {
+        let key = self.key(user);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(-1);
+        let found = self.ask(&pipeline).await?.into_iter().next().unwrap_or(Value::Nil);
+        let damaged = |reason: String| StoreError::Format { place: format!("Redis key {key}"), reason };
+        let members: Vec<Vec<u8>> = from_redis_value(found).map_err(|error| damaged(error.to_string()))?;
+        let read = |member: Vec<u8>| match member.split_first() {
+            Some((&encoding::VERSION, rest)) => encoding::read(rest).map(|(_, event, _)| event),
+            other => Err(format!("version {:?}, expected {}", other.map(|(version, _)| version), encoding::VERSION)),
+        };
+        members.into_iter().map(|member| read(member).map_err(damaged)).collect()
+    }
+
+    async fn append(&self, events: &[Noted], place: Option<Place<'_>>) -> Result<(), StoreError> {
+        let mut users: BTreeMap<&str, Vec<&Noted>> = BTreeMap::new();
+        events.iter().for_each(|noted| users.entry(&noted.user).or_default().push(noted));
+        let mut pipelines = vec![redis::pipe()];
+        for (user, noted) in users {
+            // In a cluster users live on different nodes.
+            if self.config.cluster {
+                pipelines.push(redis::pipe());
+            }
+            if let Some(pipeline) = pipelines.last_mut() {
+                self.add(pipeline, user, &noted);
+            }
+        }
+        pipelines.retain(|pipeline| !pipeline.is_empty());
+        for together in pipelines.chunks(AT_ONCE) {
+            self.ask_all(together).await?;
+        }
+        let Some(Place { log, last }) = place else { return Ok(()) };
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(self.place_key(log)).arg(last).ignore();
+        self.ask(&pipeline).await.map(drop)
+    }
+
+    async fn place(&self, log: &str) -> Result<u64, StoreError> {
+        let key = self.place_key(log);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(&key);
+        let found = self.ask(&pipeline).await?.into_iter().next().unwrap_or(Value::Nil);
+        let place: RedisResult<Option<u64>> = from_redis_value(found).map_err(Into::into);
+        let damaged =
+            |error: RedisError| StoreError::Format { place: format!("Redis key {key}"), reason: error.to_string() };
+        Ok(place.map_err(damaged)?.unwrap_or(0))
+    }
+
+    async fn remove(&self, user: &str) -> Result<usize, StoreError> {
+        let key = self.key(user);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZCARD").arg(&key);
+        pipeline.cmd("DEL").arg(&key).ignore();
+        let count = self.ask(&pipeline).await?.into_iter().next().unwrap_or(Value::Nil);
+        Ok(from_redis_value(count).unwrap_or(0))
+    }
+}
