@@ -1,6 +1,6 @@
 //! Two ways to the same numbers.
 
-use crate::decode::{DecodeJob, DecodeSettings, Engine, Expansion, Outcome, decode};
+use crate::decode::{DecodeJob, DecodeSettings, Engine, Expansion, Outcome, PathModel, decode};
 use crate::domain::{CodeShape, Filter};
 
 use super::fake::{Fake, alone, everything, full_width, history, key, random_catalogue};
@@ -223,5 +223,35 @@ fn a_draft_scores_the_scorers_best_along_their_own_paths_and_no_others() {
             let few = alone(&mut model, &index, &root, 5, &settings);
             assert_eq!(few.items, outcome.items[..5], "the same draft, the first five of it");
         }
+    }
+}
+
+#[test]
+fn candidates_drawn_before_items_came_are_answered_as_before() {
+    for seed in 0..6 {
+        let before = random_catalogue(seed, 200, SHAPE);
+        let mut model = Fake::random(seed, &before, 1.0);
+        let roots = [everything(&before), before.root(&Filter { max_price: Some(90.0), ..Filter::default() }, &[3])];
+        let settings = [Engine::Beam, Engine::Draft, Engine::Exact].map(|engine| DecodeSettings {
+            beam: 6,
+            finish_at: 3,
+            shortlist: 50,
+            engine,
+            ..DecodeSettings::default()
+        });
+        let answers = |model: &mut Fake, index| -> Vec<Outcome> {
+            let each = roots.iter().flat_map(|root| settings.iter().map(move |settings| (root, settings)));
+            each.map(|(root, settings)| alone(model, index, root, 20, settings)).collect()
+        };
+        let alike = answers(&mut model, &before);
+        let after = random_catalogue(seed, 230, SHAPE);
+        assert_eq!(after.codes().code(199), before.codes().code(199));
+        model.place(after.codes(), &[]).unwrap();
+        assert_eq!(answers(&mut model, &after), alike, "seed {seed}");
+        // A catalogue of fewer items than the candidates were drawn from is another one.
+        let (root, history) = (everything(&after), history(1));
+        let settings = DecodeSettings::default();
+        let job = DecodeJob { history: &history, k: 5, root: &root, settings: &settings, explain: false, bias: None };
+        assert!(decode(&mut Fake::random(seed, &before, 1.0), &before, &[job], &|_| true).is_err());
     }
 }
