@@ -8,9 +8,9 @@ pub const SHAPE: CodeShape = CodeShape { codebooks: 8, entries: 256 };
 /// Clusters of like items; the k-th has a share of items in proportion to k^-0.7, the largest 3 %.
 const CLUSTERS: usize = 2_000;
 const STEEPNESS: f64 = 0.7;
-/// An item has each token of its cluster's own code with this probability, else any token. With these numbers two items
-/// share one, two and three given tokens about as often as items of a bundle fitted to Amazon Beauty do: the token of a
-/// random item is held by .5 % of all items, a pair of its tokens by .07 %, three of them by .03 %.
+/// An item has each token of its cluster's own code with this probability, else any token. So the token of a random item is
+/// held by .5 % of all items, a pair of its tokens by .09 %, three of them by .05 %: much as in a bundle that was fitted to
+/// Amazon Beauty, where it is .48 %, .07 % and .03 %.
 const LOYALTY: f64 = 0.7;
 /// Larger shops have no titles, which take most of the memory while an index is built.
 const MOST_TITLED: usize = 20_000_000;
