@@ -71,7 +71,7 @@ fn main() {
     let device = Default::default();
     let network = bundle.network::<Flex>(&device).unwrap();
     let sizes = bundle.manifest.network.clone();
-    let mut scorer = CpuScorer::new(&network, sizes, bundle.index.codes(), &device).unwrap();
+    let mut scorer = CpuScorer::new(&network, sizes, bundle.index.codes()).unwrap();
     drop(network);
     if cuda {
         on_gpu(&bundle, &mut scorer, seconds);
@@ -107,8 +107,7 @@ fn on_cpu(bundle: &LoadedBundle, scorer: &mut CpuScorer, seconds: f64) {
 
 #[cfg(not(feature = "cuda"))]
 fn on_gpu(_: &LoadedBundle, _: &mut CpuScorer, _: f64) {
-    println!("this build lacks the feature `cuda`");
-    std::process::exit(2);
+    panic!("this build lacks the feature `cuda`");
 }
 
 /// How the GPU's first ten agree with the CPU's, then its times.

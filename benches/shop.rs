@@ -45,7 +45,7 @@ pub fn scorer(size: Size, index: &Index) -> CpuScorer {
         let drawn = Tensor::<Flex, 2>::random([size.items, size.width], Distribution::Normal(0.0, 0.1), &device);
         network = network.with_residuals(drawn);
     }
-    CpuScorer::new(&network, config, index.codes(), &device).unwrap()
+    CpuScorer::new(&network, config, index.codes()).unwrap()
 }
 
 /// Items in clusters, the first ones the largest; seven in ten tokens are those of the cluster, so that tokens are held by

@@ -220,7 +220,7 @@ def exported(search, batch, folder, eight_bits):
     path = os.path.join(folder, f"search-{batch}.onnx")
     if not os.path.exists(path):
         example = torch.randint(FIRST, VOCABULARY, (batch, HISTORY * CODEBOOKS))
-        torch.onnx.export(search, (example,), path, input_names=["tokens"], dynamo=True, external_data=False)
+        torch.onnx.export(search, (example,), path, input_names=["tokens"], dynamo=True, external_data=False, verbose=False)
     if eight_bits:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -118,7 +118,7 @@ mod tests {
         let drawn = |x: Tensor<Flex, 2>| x.random_like(Distribution::Normal(0.0, 0.3));
         network.residuals = network.residuals.map(drawn);
         network.refinement_head.weight = network.refinement_head.weight.map(drawn);
-        let mut ours = CpuScorer::new(&network, config.clone(), &codes, &device).unwrap();
+        let mut ours = CpuScorer::new(&network, config.clone(), &codes).unwrap();
         let mut theirs = NetworkScorer::new(network, config, &codes, device).unwrap();
 
         let event = |item: u32| HistoryEntry { item, kind: EventKind::View, time: i64::from(item) * 1000 };

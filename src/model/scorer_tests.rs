@@ -53,7 +53,7 @@ fn on_burn(network: &Network<Flex>, config: &NetworkConfig) -> NetworkScorer<Fle
 }
 
 fn on_cpu(network: &Network<Flex>, config: &NetworkConfig) -> CpuScorer {
-    CpuScorer::new(network, config.clone(), &codes(config), &Default::default()).unwrap()
+    CpuScorer::new(network, config.clone(), &codes(config)).unwrap()
 }
 
 fn history(items: &[u32]) -> History {
@@ -252,7 +252,7 @@ fn calls_out_of_turn_and_foreign_items_are_errors() {
     refuses_nonsense(&mut on_burn(&network, &config), config.items);
     refuses_nonsense(&mut on_cpu(&network, &config), config.items);
     let other = CodeTable::new(config.codes, vec![0; 4 * 29]).unwrap();
-    assert!(CpuScorer::new(&network, config, &other, &Default::default()).is_err());
+    assert!(CpuScorer::new(&network, config, &other).is_err());
 }
 
 #[test]

@@ -62,7 +62,7 @@ async fn start_on_cpu(
         let device = Default::default();
         let loaded = artifact::build_network::<burn::backend::Flex>(&network, facts, bytes, &device)
             .map_err(|error| error.to_string())?;
-        let scorer = CpuScorer::new(&loaded, network, index.codes(), &device).map_err(|error| error.to_string())?;
+        let scorer = CpuScorer::new(&loaded, network, index.codes()).map_err(|error| error.to_string())?;
         built();
         Ok(scorer)
     };

@@ -169,7 +169,7 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
         if let Some(launch) = launch {
             network = arrival.settle(network, launch, &device)?;
         }
-        let mut scorer = CpuScorer::new(&network, grown.clone(), everything.codes(), &device)?;
+        let mut scorer = CpuScorer::new(&network, grown.clone(), everything.codes())?;
         let settings = DecodeSettings { corp: false, engine, ..DecodeSettings::default() };
         let mut search = Search::new(&mut scorer, &everything, settings);
         let placed = evaluate_with_places(&mut search, trials, all.items.len(), &mut |_| ())?;

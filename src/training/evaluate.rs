@@ -92,7 +92,7 @@ pub fn run(args: &EvaluateArgs, progress: &mut dyn FnMut(usize, usize)) -> anyho
     let device = Default::default();
     let network = bundle.network::<Flex>(&device)?;
     let sizes = bundle.manifest.network.clone();
-    let mut network = CpuScorer::new(&network, sizes, bundle.index.codes(), &device)?;
+    let mut network = CpuScorer::new(&network, sizes, bundle.index.codes())?;
     let split = Split::new(&dataset);
     let trials = split.trials(match args.split {
         Held::Test => Part::Test,

@@ -110,8 +110,8 @@ pub fn run(args: &ReflectArgs, narrator: &mut Narrator) -> anyhow::Result<Reflec
     let device = Default::default();
     let network = bundle.network::<Flex>(&device)?;
     let (sizes, index) = (&bundle.manifest.network, &bundle.index);
-    let mut scorer = CpuScorer::new(&network, sizes.clone(), index.codes(), &device)?;
-    let mut silent = CpuScorer::new(&network.with_silent_paths(), sizes.clone(), index.codes(), &device)?;
+    let mut scorer = CpuScorer::new(&network, sizes.clone(), index.codes())?;
+    let mut silent = CpuScorer::new(&network.with_silent_paths(), sizes.clone(), index.codes())?;
     let open = DecodeSettings { corp: false, ..DecodeSettings::default() };
     let mut measure = |scorer: &mut CpuScorer, setting: &str, settings: DecodeSettings, users: &[Trial]| {
         let tried = measure(scorer, index, setting, settings, users)?;

@@ -76,7 +76,7 @@ impl Expected {
     pub fn answer(&self, history: &[u32], k: usize) -> Vec<(String, f32)> {
         let device = Default::default();
         let loaded = load_weights::<Flex>(&network(), self.weights.clone(), &device).unwrap();
-        let mut model = CpuScorer::new(&loaded, network(), &self.codes, &device).unwrap();
+        let mut model = CpuScorer::new(&loaded, network(), &self.codes).unwrap();
         let index = index();
         let entry = |&item: &u32| HistoryEntry { item, kind: EventKind::View, time: 0 };
         let history: Vec<HistoryEntry> = history.iter().map(entry).collect();

@@ -54,7 +54,6 @@ impl CpuScorer {
         network: &Network<B>,
         config: NetworkConfig,
         codes: &CodeTable,
-        _device: &B::Device,
     ) -> Result<Self, ScorerError> {
         check_codes(&config, codes)?;
         let network = CpuNetwork::of(network, &config, codes)?;

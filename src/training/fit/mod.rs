@@ -180,7 +180,7 @@ pub fn fit(args: &FitArgs, narrator: &mut Narrator) -> anyhow::Result<Fit> {
         pretrained.weights = rewarded.weights.clone();
     }
     let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
-    let mut network = CpuScorer::new(&network, config.network.clone(), index.codes(), &device)?;
+    let mut network = CpuScorer::new(&network, config.network.clone(), index.codes())?;
     narrator.stage("calibration", "on validation users");
     let calibration = calibrate(&mut network, &index, &held_out, args.engine)
         .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;

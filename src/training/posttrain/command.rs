@@ -96,7 +96,7 @@ pub fn run(args: &PostTrainArgs, narrator: &mut Narrator) -> anyhow::Result<Fit>
     let trained = told_post_training(task, narrator)?;
 
     let weights = load_weights::<Flex>(network, trained.weights.clone(), &device)?;
-    let mut scorer = CpuScorer::new(&weights, network.clone(), bundle.index.codes(), &device)?;
+    let mut scorer = CpuScorer::new(&weights, network.clone(), bundle.index.codes())?;
     narrator.stage("calibration", "on validation users");
     let calibration = calibrate(&mut scorer, &bundle.index, &held_out, Ranking::Beam)
         .map_err(|error| anyhow::anyhow!("calibration: {error}"))?;

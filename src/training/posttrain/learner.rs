@@ -161,7 +161,7 @@ pub fn post_train<B: AutodiffBackend>(
         .map_err(PostTrainError::Log)?;
     if state.reports.is_empty() {
         let weights = config.rewards;
-        let validation = validate(frozen.clone(), task, device)?;
+        let validation = validate(frozen.clone(), task)?;
         state.reports.push(RoundReport { weights, validation, rewards: Rewards::ZERO, ..RoundReport::default() });
         progress(&state.reports[0], config.rounds);
     }
@@ -193,7 +193,7 @@ pub fn post_train<B: AutodiffBackend>(
         if !finite(&network.valid()) {
             return Err(PostTrainError::Diverged { epoch: round - 1, step: config.steps, loss: f32::NAN });
         }
-        report.validation = validate(network.valid(), task, device)?;
+        report.validation = validate(network.valid(), task)?;
         if report.validation.ndcg_at_10 > state.reports[state.best_epoch].validation.ndcg_at_10 {
             state.best_epoch = round;
             best = save_weights(&network.valid())?;
@@ -233,12 +233,8 @@ fn log(directory: &Path, report: &RoundReport, at: usize, config: &PostTrainConf
     writeln!(file?, "{line}")
 }
 
-fn validate<B: Backend>(
-    network: Network<B>,
-    task: PostTraining<'_>,
-    device: &B::Device,
-) -> Result<ValidationScores, PostTrainError> {
-    let mut scorer = CpuScorer::new(&network, task.network.clone(), task.index.codes(), device)
+fn validate<B: Backend>(network: Network<B>, task: PostTraining<'_>) -> Result<ValidationScores, PostTrainError> {
+    let mut scorer = CpuScorer::new(&network, task.network.clone(), task.index.codes())
         .map_err(|error| PostTrainError::Device(error.to_string()))?;
     let mut search = Search::new(&mut scorer, task.index, task.settings.clone());
     let scores = filtered(&mut search, task.held_out, task.index.len())

@@ -54,7 +54,7 @@ impl Candidate {
         let settings: DecodeSettings = parent.manifest.decode_as()?;
         let device = Default::default();
         let network = load_weights::<Flex>(&catalogue.config, self.weights.clone(), &device)?;
-        let mut scorer = CpuScorer::new(&network, catalogue.config.clone(), self.index.codes(), &device)?;
+        let mut scorer = CpuScorer::new(&network, catalogue.config.clone(), self.index.codes())?;
         let parts = BundleParts {
             weights: self.weights.clone(),
             codebooks: parent.codebooks.clone(),

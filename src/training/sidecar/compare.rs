@@ -43,7 +43,7 @@ impl Exam<'_> {
     /// # Errors
     /// When the network does not fit its sizes, or the search fails.
     pub fn sit(&self, network: Network<Flex>, config: &NetworkConfig, index: &Index) -> anyhow::Result<Quality> {
-        let mut scorer = CpuScorer::new(&network, config.clone(), index.codes(), &Default::default())?;
+        let mut scorer = CpuScorer::new(&network, config.clone(), index.codes())?;
         let mut search = Search::new(&mut scorer, index, self.settings.clone());
         let mut tally = Tally::default();
         for batch in self.trials.chunks(BATCH) {
