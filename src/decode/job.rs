@@ -6,7 +6,7 @@ use crate::catalog::Candidates;
 use crate::domain::{History, ItemNumber, Path};
 
 use super::bias::Bias;
-use super::settings::DecodeSettings;
+use super::settings::{DecodeSettings, Engine};
 
 /// One request of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,21 @@ pub struct DecodeJob<'a> {
     pub explain: bool,
     /// What is added to scores; none: nothing.
     pub bias: Option<&'a Bias>,
+}
+
+impl DecodeJob<'_> {
+    /// Items that a draft ranks anew; none for other engines.
+    pub(super) fn drafted(&self) -> usize {
+        if self.settings.engine == Engine::Draft { self.settings.draft_items.max(self.k) } else { 0 }
+    }
+
+    /// How many of the scorer's best items its engine looks at, at most.
+    pub(super) fn looked_at(&self) -> usize {
+        match self.settings.engine {
+            Engine::Exact => self.k,
+            Engine::Beam | Engine::Draft => self.settings.shortlist.max(self.k).max(self.drafted()),
+        }
+    }
 }
 
 /// One answered item.

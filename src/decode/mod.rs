@@ -41,4 +41,5 @@ pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use run::{Decoder, decode};
 pub use scoring::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
 pub use settings::{DecodeSettings, Engine, Expansion};
+pub(crate) use sums::{BYTE, tabulate};
 pub use watch::Part;

@@ -8,7 +8,6 @@ use super::greatest::each_from;
 use super::job::{DecodeError, DecodeJob};
 use super::scoring::{Margins, PathModel};
 use super::scratch::{OUT, Scratch};
-use super::settings::Engine;
 
 /// The best of a job's candidates by s(i): as many as its engine looks at, and each that may be one of them. `scores` holds
 /// s of every item of the index nearly; those of the items that are answered become s itself.
@@ -25,15 +24,9 @@ pub(super) fn sharpen<M: PathModel>(
     scores: &mut [f32],
     scratch: &mut Scratch,
 ) -> Result<(), DecodeError<M::Error>> {
-    let settings = job.settings;
-    let most = match settings.engine {
-        Engine::Exact => job.k,
-        Engine::Beam => settings.shortlist.max(job.k),
-        Engine::Draft => settings.shortlist.max(job.k).max(settings.draft_items),
-    };
     let margins = model.margins(request);
     DecodeError::unless_equal("the margins of scores", margins.items.len(), scores.len())?;
-    let numbers = contenders(scores, margins, most, job.root, job.bias.map(|bias| (bias, index)), scratch);
+    let numbers = contenders(scores, margins, job.looked_at(), job.root, job.bias.map(|bias| (bias, index)), scratch);
     model.score_these(request, &numbers, scores).map_err(DecodeError::Model)
 }
 

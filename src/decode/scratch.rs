@@ -68,7 +68,7 @@ impl Scratch {
     pub(super) fn list(&mut self, scores: &[f32], candidates: usize, most: usize) -> bool {
         self.root.clear();
         let Scored { numbers, scores: listed } = &mut self.root;
-        let least = self.greatest.kth(scores, most).filter(|_| most < candidates);
+        let least = if most < candidates { self.greatest.kth(scores, most) } else { None };
         let mut ties = match least {
             Some(least) => most - self.greatest.above(least),
             None => candidates,

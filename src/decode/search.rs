@@ -205,12 +205,9 @@ impl<'a> Search<'a> {
 
     /// The root's candidates or the shortlist of them, listed in the scratch; for a draft, its items are noted.
     fn shorten(&mut self, scores: &[f32], scratch: &mut Scratch) -> Candidates {
-        let settings = self.job.settings;
-        let drafted = if self.drafts() { settings.draft_items.max(self.job.k) } else { 0 };
-        let most = settings.shortlist.max(self.job.k).max(drafted);
-        let shortened = scratch.list(scores, self.job.root.len(), most);
+        let shortened = scratch.list(scores, self.job.root.len(), self.job.looked_at());
         if self.drafts() {
-            self.drafted = Some(scratch.best(drafted, self.index));
+            self.drafted = Some(scratch.best(self.job.drafted(), self.index));
         }
         if shortened {
             Candidates::of(self.index.len(), scratch.root.numbers.iter().copied())

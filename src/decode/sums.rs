@@ -96,9 +96,7 @@ impl Refinement<'_> {
         } else if numbers.len() < entries {
             Arch::new().dispatch(AddGathered { refinement: *self, numbers, refined });
         } else {
-            let shape = self.codes.shape();
-            table.resize(shape.codebooks * stride(shape), 0.0);
-            Arch::new().dispatch(FillTable { refinement: *self, table });
+            tabulate(self.query, self.tokens, self.codes.shape(), self.used, table);
             add_from_table(table, self.codes, numbers, refined);
         }
         mend(refined)
@@ -106,7 +104,7 @@ impl Refinement<'_> {
 }
 
 /// Entries of a codebook that bytes can name: tables of so many need no check of an index.
-pub(super) const BYTE: usize = 256;
+pub(crate) const BYTE: usize = 256;
 
 /// From one codebook to the next in a table with a number for every token.
 pub(super) fn stride(shape: CodeShape) -> usize {
@@ -131,27 +129,34 @@ fn add_from_table(table: &[f32], codes: &CodeTable, numbers: &[ItemNumber], scor
     }
 }
 
-/// <g, Z_r,j> for every token of an unused codebook, and zero for the others.
-struct FillTable<'a> {
-    refinement: Refinement<'a>,
+/// <query, Z_r,j> for every token of a codebook that is not `used`, and zero for the others: `[M, stride]`.
+pub(crate) fn tabulate(query: &[f32], tokens: TokenVectors<'_>, shape: CodeShape, used: u64, table: &mut Vec<f32>) {
+    table.resize(shape.codebooks * stride(shape), 0.0);
+    Arch::new().dispatch(Tabulate { query, tokens, shape, used, table });
+}
+
+struct Tabulate<'a> {
+    query: &'a [f32],
+    tokens: TokenVectors<'a>,
+    shape: CodeShape,
+    used: u64,
     table: &'a mut [f32],
 }
 
-impl WithSimd for FillTable<'_> {
+impl WithSimd for Tabulate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Refinement { query, tokens, codes, used } = self.refinement;
-        let entries = codes.shape().entries;
-        for (r, table) in self.table.chunks_exact_mut(stride(codes.shape())).enumerate() {
+        let Self { query, tokens, shape, used, table } = self;
+        for (r, table) in table.chunks_exact_mut(stride(shape)).enumerate() {
             if used >> r & 1 == 1 {
                 table.fill(0.0);
                 continue;
             }
-            for (entry, place) in table[..entries].iter_mut().enumerate() {
+            for (entry, place) in table[..shape.entries].iter_mut().enumerate() {
                 let mut sum = Dot::<S>::zero(simd);
-                sum.add(simd, query, tokens.row(r * entries + entry));
+                sum.add(simd, query, tokens.row(r * shape.entries + entry));
                 *place = sum.total(simd);
             }
         }

@@ -15,6 +15,7 @@ mod network;
 mod placed;
 mod probe;
 mod scorer;
+mod token_sums;
 mod weights;
 
 pub use attention::{Attention, AttentionConfig, KeysValues};
@@ -24,4 +25,5 @@ pub use cpu::CpuScorer;
 pub use network::{EncoderBatch, Network};
 pub use probe::{Heard, Listener};
 pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};
+pub use token_sums::token_sums;
 pub use weights::{WeightsError, load_weights, save_weights};

@@ -19,17 +19,6 @@ pub(super) fn drawn_mean(like: &[(&[f32], f32)]) -> Option<Vec<f32>> {
     Some(mean)
 }
 
-/// Sum over r of Z_r,j_r(i): what its tokens say of an item. `tokens`: `[M * D, width]`.
-pub(super) fn token_sum(tokens: &[f32], width: usize, codes: &CodeTable, item: ItemNumber) -> Vec<f32> {
-    let entries = codes.shape().entries;
-    let mut sum = vec![0.0f32; width];
-    for (codebook, &entry) in codes.code(item).iter().enumerate() {
-        let row = &tokens[(codebook * entries + usize::from(entry)) * width..][..width];
-        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-    sum
-}
-
 /// Refuses codes of another shape or of fewer items than before, and placements that name items which are not there.
 pub(super) fn check_growth(config: &NetworkConfig, codes: &CodeTable, placed: &[Placement]) -> Result<(), ScorerError> {
     if codes.shape() != config.codes || codes.items() < config.items {

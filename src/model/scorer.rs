@@ -10,7 +10,8 @@ use thiserror::Error;
 use super::attention::KeysValues;
 use super::config::NetworkConfig;
 use super::network::{EncoderBatch, Network};
-use super::placed::{check_growth, drawn_mean, token_sum};
+use super::placed::{check_growth, drawn_mean};
+use super::token_sums::token_sum;
 use crate::decode::{Advance, PathModel, PathState, Placement, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
 

@@ -8,12 +8,12 @@ use super::attention::{Heads, Memory, attend};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
-use super::vectors::{Items, add_tokens, resized};
+use super::vectors::{Items, resized};
 use crate::decode::{Placement, exp};
 use crate::domain::{CodeTable, HistoryEntry};
 use crate::model::block;
-use crate::model::placed::token_sum;
 use crate::model::scorer::{ScorerError, floats};
+use crate::model::token_sums::{token_sum, token_sums};
 use crate::model::{Network, NetworkConfig};
 
 /// The weights of a [`Network`], packed for products of few rows. Gives what the network gives, but for rounding.
@@ -117,11 +117,7 @@ impl CpuNetwork {
         let token_inputs = floats(network.token_input.forward(tokens.clone() * network.input_scale))?;
         let tokens = floats(tokens)?;
         let small = config.items <= config.codes.entries * config.codes.entries;
-        let sums = small.then(|| {
-            let mut sums = vec![0.0; config.items * config.width];
-            add_tokens(codes, &tokens, config.width, &mut sums);
-            sums
-        });
+        let sums = small.then(|| token_sums(&tokens, codes, config.width));
         let begin = network.begin.val() + network.steps.weight.val().slice(0..1);
         Ok(Self {
             heads: Heads { width: config.width, count: config.heads },

@@ -1,16 +1,15 @@
 //! What the CPU's network knows of each item: a vector of its own, or its tokens alone.
 
-use std::ops::Range;
-
 use burn::tensor::backend::Backend;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::coarse::Coarse;
 use super::items;
-use crate::decode::{Dot, Placement};
-use crate::domain::{CodeTable, ItemNumber};
-use crate::model::placed::{drawn_mean, token_sum};
+use crate::decode::{BYTE, Dot, Placement, TokenVectors, tabulate};
+use crate::domain::{CodeShape, CodeTable, ItemNumber};
+use crate::model::placed::drawn_mean;
 use crate::model::scorer::{ScorerError, floats};
+use crate::model::token_sums::{add_rows, token_sum, token_sums};
 use crate::model::{Network, NetworkConfig};
 
 /// Items from which on a lone request reads bytes first. Below, the vectors fit a cache, or nearly.
@@ -18,9 +17,6 @@ const COARSE_FROM: usize = 1 << 16;
 
 /// So many requests at once are swept over bytes; more share the reading of the vectors, as a product of matrices.
 const COARSE_REQUESTS: usize = 3;
-
-/// Entries of a codebook that bytes can name.
-const BYTE: usize = 256;
 
 /// v_i, in the form that is cheapest to read.
 #[derive(Debug)]
@@ -47,7 +43,8 @@ impl Items {
             {
                 return Ok(Self::Tokens { codes: bytes.to_vec(), codebooks: config.codes.codebooks });
             }
-            add_tokens(codes, tokens, config.width, &mut rows);
+            let sums = token_sums(tokens, codes, config.width);
+            rows.iter_mut().zip(sums).for_each(|(own, sum)| *own += sum);
         }
         let coarse = if config.items >= COARSE_FROM { Coarse::of(&rows, config.width) } else { None };
         Ok(Self::Vectors { rows, coarse })
@@ -91,10 +88,8 @@ impl Items {
                 room.clear();
                 room.resize(width, 0.0);
                 let entries = tokens.len() / width / codebooks;
-                for (r, &entry) in codes[item as usize * codebooks..][..*codebooks].iter().enumerate() {
-                    let row = &tokens[(r * entries + usize::from(entry)) * width..][..width];
-                    room.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
-                }
+                let code = &codes[item as usize * codebooks..][..*codebooks];
+                add_rows(tokens, entries, code.iter().map(|&entry| u16::from(entry)), room);
                 room
             }
         }
@@ -106,9 +101,11 @@ impl Items {
             Self::Vectors { rows, .. } => items::score(rows, queries, width, scores),
             Self::Tokens { codes, codebooks } => {
                 let items = codes.len() / codebooks;
+                let shape = CodeShape { codebooks: *codebooks, entries: tokens.len() / width / codebooks };
+                let tokens = TokenVectors { rows: tokens, width, sums: None };
                 let mut table = Vec::new();
                 for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_exact_mut(items)) {
-                    fill_table(tokens, query, *codebooks, &mut table);
+                    tabulate(query, tokens, shape, 0, &mut table);
                     sum_codes(codes, *codebooks, &table, scores);
                 }
             }
@@ -156,17 +153,6 @@ pub fn resized(table: &mut Vec<f32>, size: usize) {
     table.resize(size, 0.0);
 }
 
-/// Sum over r of Z_r,j_r(i) of every item onto `rows`, `[items, d]`.
-pub fn add_tokens(codes: &CodeTable, tokens: &[f32], width: usize, rows: &mut [f32]) {
-    let shape = codes.shape();
-    for (code, sum) in codes.entries().chunks_exact(shape.codebooks).zip(rows.chunks_exact_mut(width)) {
-        for (r, &entry) in code.iter().enumerate() {
-            let row = &tokens[(r * shape.entries + usize::from(entry)) * width..][..width];
-            sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number);
-        }
-    }
-}
-
 struct These<'a> {
     rows: &'a [f32],
     query: &'a [f32],
@@ -184,37 +170,6 @@ impl WithSimd for These<'_> {
             let mut dot = Dot::<S>::zero(simd);
             dot.add(simd, self.query, &self.rows[number as usize * width..][..width]);
             self.scores[number as usize] = dot.total(simd);
-        }
-    }
-}
-
-/// <query, Z_r,j> of every token, `[M, 256]`; zero past the codebooks' entries.
-fn fill_table(tokens: &[f32], query: &[f32], codebooks: usize, table: &mut Vec<f32>) {
-    let entries = tokens.len() / query.len() / codebooks;
-    table.clear();
-    table.resize(codebooks * BYTE, 0.0);
-    let rows = 0..codebooks * entries;
-    Arch::new().dispatch(Tabulate { tokens, query, entries, rows, table });
-}
-
-struct Tabulate<'a> {
-    tokens: &'a [f32],
-    query: &'a [f32],
-    entries: usize,
-    rows: Range<usize>,
-    table: &'a mut [f32],
-}
-
-impl WithSimd for Tabulate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let width = self.query.len();
-        for row in self.rows {
-            let mut dot = Dot::<S>::zero(simd);
-            dot.add(simd, self.query, &self.tokens[row * width..][..width]);
-            self.table[row / self.entries * BYTE + row % self.entries] = dot.total(simd);
         }
     }
 }

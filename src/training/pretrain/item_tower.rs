@@ -7,10 +7,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::kernels::{Kernels, floats, token_gradients, token_sums};
+use super::kernels::{Kernels, floats, token_gradients};
 use super::learner::PretrainError;
 use crate::domain::CodeTable;
-use crate::model::{Network, NetworkConfig, flat_codes};
+use crate::model::{Network, NetworkConfig, flat_codes, token_sums};
 
 /// What is known of the items beside their codes.
 #[derive(Debug, Clone, Copy)]

@@ -17,19 +17,6 @@ pub enum Kernels {
     Device,
 }
 
-/// Sum over r of a token table's rows at each item's tokens: `[M * D, width]` to `[items, width]`.
-pub(super) fn token_sums(table: &[f32], codes: &CodeTable, width: usize) -> Vec<f32> {
-    let shape = codes.shape();
-    let mut sums = vec![0.0f32; codes.items() * width];
-    sums.par_chunks_mut(width).zip(codes.entries().par_chunks(shape.codebooks)).for_each(|(sum, code)| {
-        for (codebook, &entry) in code.iter().enumerate() {
-            let row = (codebook * shape.entries + usize::from(entry)) * width;
-            sum.iter_mut().zip(&table[row..row + width]).for_each(|(sum, value)| *sum += value);
-        }
-    });
-    sums
-}
-
 /// The gradient by the token table of sums whose gradient is `by_items`: `[items, width]` to `[M * D, width]`. A codebook's
 /// rows are added up by one thread in the order of items, so that the result does not depend on the number of threads.
 pub(super) fn token_gradients(by_items: &[f32], codes: &CodeTable, width: usize) -> Vec<f32> {
