@@ -44,15 +44,20 @@ impl Marginals {
     /// Notes each token as it is first met.
     fn fill_few(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
         let stride = stride(codes.shape());
-        let touched = &mut self.touched;
+        let width = codes.shape().codebooks;
         for (r, sums) in self.weights.chunks_exact_mut(stride).enumerate().filter(|(r, _)| used >> r & 1 == 0) {
-            for (&number, &weight) in numbers.iter().zip(weights) {
-                let entry = codes.code(number)[r];
+            let items = numbers.iter().zip(weights);
+            let touched = &mut self.touched;
+            let mut add = |entry: u16, weight: f32| {
                 let sum = &mut sums[usize::from(entry)];
                 if *sum == 0.0 {
                     touched.push(Token { codebook: r as u8, entry });
                 }
                 *sum += f64::from(weight);
+            };
+            match codes.bytes() {
+                Some(bytes) => items.for_each(|(&n, &weight)| add(u16::from(bytes[n as usize * width + r]), weight)),
+                None => items.for_each(|(&number, &weight)| add(codes.code(number)[r], weight)),
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Numbers that are looked at first, evenly spread.
-const SAMPLE: usize = 4096;
+/// Numbers that are looked at first, evenly spread: one of so many, within these bounds.
+const SHARE: usize = 16;
+const SAMPLE: std::ops::RangeInclusive<usize> = 256..=4096;
 
 /// Numbers that are compared at once; the rare block that holds one to keep is looked at again.
 const BLOCK: usize = 64;
@@ -23,20 +24,18 @@ impl Greatest {
         if count == 0 || count > values.len() {
             return None;
         }
-        let step = values.len().div_ceil(SAMPLE);
+        let step = values.len().div_ceil((values.len() / SHARE).clamp(*SAMPLE.start(), *SAMPLE.end()));
         self.sample.clear();
         self.sample.extend(values.iter().copied().step_by(step));
-        self.sample.sort_unstable_by(|a, b| b.total_cmp(a));
         // Where the count-th would be in the sample, and four deviations of chance further down.
         let expected = count as f64 / step as f64;
         let mut place = (expected + 4.0 * expected.sqrt()) as usize + 4;
         loop {
-            let floor = self.sample.get(place).copied().filter(|floor| !floor.is_nan()).unwrap_or(f32::NEG_INFINITY);
+            let floor = nth(&mut self.sample, place).filter(|floor| !floor.is_nan()).unwrap_or(f32::NEG_INFINITY);
             self.kept.clear();
             each_from(values, floor, |_, value| self.kept.push(value));
             if self.kept.len() >= count {
-                let (_, kth, _) = self.kept.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
-                return Some(*kth);
+                return nth(&mut self.kept, count - 1);
             }
             if floor == f32::NEG_INFINITY {
                 // The rest are no numbers.
@@ -50,6 +49,11 @@ impl Greatest {
     pub(super) fn above(&self, kth: f32) -> usize {
         self.kept.iter().filter(|value| **value > kth).count()
     }
+}
+
+/// What has so many greater ones before it; none where there are not so many. Reorders the values.
+fn nth(values: &mut [f32], before: usize) -> Option<f32> {
+    (before < values.len()).then(|| *values.select_nth_unstable_by(before, |a, b| b.total_cmp(a)).1)
 }
 
 /// Calls `found` with the place and the value of every one of `values` that is at least `floor`, in order.
@@ -104,6 +108,7 @@ mod tests {
     #[test]
     fn a_sample_that_misses_the_greatest_is_looked_past() {
         // The greatest lie between the places of the sample, so that its first guess is too high or too low.
+        const SAMPLE: usize = *super::SAMPLE.end();
         let mut values = vec![0.0f32; 10 * SAMPLE];
         values.iter_mut().step_by(10).for_each(|value| *value = 1.0);
         (0..SAMPLE).for_each(|at| values[at * 10 + 1] = -1.0 - at as f32);

@@ -67,22 +67,19 @@ impl Scratch {
     /// are [`ready`](Self::ready), `candidates` are no [`OUT`]. Answers whether there were more.
     pub(super) fn list(&mut self, scores: &[f32], candidates: usize, most: usize) -> bool {
         self.root.clear();
-        let Scored { numbers, scores: listed } = &mut self.root;
         let least = if most < candidates { self.greatest.kth(scores, most) } else { None };
-        let mut ties = match least {
-            Some(least) => most - self.greatest.above(least),
-            None => candidates,
-        };
-        each_from(scores, least.unwrap_or(f32::MIN), |at, score| {
-            if Some(score) == least {
-                if ties == 0 {
-                    return;
-                }
-                ties -= 1;
+        match least {
+            Some(least) => {
+                let mut ties = most - self.greatest.above(least);
+                each_from(scores, least, |at, score| {
+                    if score > least || ties > 0 {
+                        ties -= usize::from(score == least);
+                        self.root.push(at as ItemNumber, score);
+                    }
+                });
             }
-            numbers.push(at as ItemNumber);
-            listed.push(score);
-        });
+            None => self.root.extend_all(scores, |score| score > OUT),
+        }
         self.watch.turns_to(Part::Marginals);
         least.is_some()
     }

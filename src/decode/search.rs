@@ -428,20 +428,24 @@ impl<'a> Search<'a> {
     /// Appends to `out` those of a path's candidates that hold the token. For the root, whose list is the catalogue,
     /// the token's postings are walked instead.
     fn narrow(&self, source: Source<'_>, range: Range<usize>, token: Token, out: &mut Scored) {
-        let mut take = |number: ItemNumber, score: f32| {
-            out.numbers.push(number);
-            out.scores.push(score);
-        };
         match source {
             Source::Root(root, scores) => {
                 let holders = self.index.postings(token).iter().filter(|&number| root.contains(number));
-                holders.for_each(|number| take(number, scores[number as usize]));
+                holders.for_each(|number| out.push(number, scores[number as usize]));
             }
             Source::Held(held) => {
+                let items = held.numbers[range.clone()].iter().zip(&held.scores[range]);
                 let codes = self.index.codes();
-                for (&number, &score) in held.numbers[range.clone()].iter().zip(&held.scores[range]) {
-                    if codes.holds(number, token) {
-                        take(number, score);
+                match codes.bytes() {
+                    Some(bytes) => {
+                        let (width, codebook) = (codes.shape().codebooks, usize::from(token.codebook));
+                        let entry = |number: ItemNumber| u16::from(bytes[number as usize * width + codebook]);
+                        let holders = items.filter(|(number, _)| entry(**number) == token.entry);
+                        holders.for_each(|(&number, &score)| out.push(number, score));
+                    }
+                    None => {
+                        let holders = items.filter(|(number, _)| codes.holds(**number, token));
+                        holders.for_each(|(&number, &score)| out.push(number, score));
                     }
                 }
             }

@@ -16,6 +16,9 @@ const LIMIT: f32 = 1e9;
 /// Independent sums that vector registers hold, so that loops vectorise with a fixed order of additions.
 const LANES: usize = 16;
 
+/// Scores that are looked at together.
+const BLOCK: usize = 64;
+
 /// Items and their scores, side by side.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scored {
@@ -30,6 +33,26 @@ impl Scored {
     pub(super) fn clear(&mut self) {
         self.numbers.clear();
         self.scores.clear();
+    }
+
+    pub(super) fn push(&mut self, number: ItemNumber, score: f32) {
+        self.numbers.push(number);
+        self.scores.push(score);
+    }
+
+    /// Appends of the items that `scores` has one for each those whose score is to be kept: as a rule nearly all, so that
+    /// they are copied block by block.
+    pub(super) fn extend_all(&mut self, scores: &[f32], keep: impl Fn(f32) -> bool) {
+        for (block, scores) in scores.chunks(BLOCK).enumerate() {
+            let first = (block * BLOCK) as ItemNumber;
+            if scores.iter().fold(true, |all, score| all & keep(*score)) {
+                self.numbers.extend(first..first + scores.len() as ItemNumber);
+                self.scores.extend_from_slice(scores);
+            } else {
+                let kept = (first..).zip(scores).filter(|(_, score)| keep(**score));
+                kept.for_each(|(number, score)| self.push(number, *score));
+            }
+        }
     }
 }
 
