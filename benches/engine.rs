@@ -2,10 +2,12 @@
 //!
 //!   cargo bench --bench engine [-- BUNDLE [SECONDS]]      BUNDLE: model-artifacts/demo by default
 //!   RAYON_NUM_THREADS=1 cargo bench --bench engine        one thread; only then the parts are told
+//!   cargo bench --bench engine -- tiger [SECONDS]         a drawn network of TIGER's public sizes, for equal work
 //!   cargo bench --features cuda --bench engine -- BUNDLE cuda     on a GPU, after its answers were compared with the CPU's
 //!
 //! Histories of 20 events, ten items of all, beam 20, no CORP unless the bundle says so; on a GPU histories of 50 events and
-//! beams of 20 and 100. The machine is as it is: besides the median, the least time is told and the processor's time, which
+//! beams of 20 and 100. `tiger`: 12,101 items of 4 codebooks in a fixed order, histories of 80 events, each a row of the encoder,
+//! as 20 items of 4 tokens are in a flat history; paths to the last codebook, then finished early. The machine is as it is: besides the median, the least time is told and the processor's time, which
 //! others disturb less.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
@@ -19,8 +21,8 @@ use burn::backend::Flex;
 
 use reg4rec::artifact::{LoadedBundle, load};
 use reg4rec::catalog::Candidates;
-use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Outcome, Part};
-use reg4rec::domain::{Filter, History, HistoryEntry};
+use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Expansion, Outcome, Part};
+use reg4rec::domain::{CodeShape, Filter, History, HistoryEntry};
 use reg4rec::model::CpuScorer;
 #[cfg(feature = "cuda")]
 use reg4rec::model::NetworkScorer;
@@ -28,6 +30,9 @@ use reg4rec::model::NetworkScorer;
 #[allow(dead_code)]
 #[path = "../src/model/cpu/gemm.rs"]
 mod gemm;
+#[allow(dead_code)]
+#[path = "shop.rs"]
+mod shop;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -65,8 +70,14 @@ fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let cuda = given.iter().any(|argument| argument == "cuda");
     let mut arguments = given.into_iter().filter(|argument| argument != "cuda");
-    let directory = arguments.next().map_or_else(|| PathBuf::from("model-artifacts/demo"), PathBuf::from);
+    let named = arguments.next();
+    let tiger = named.as_deref() == Some("tiger");
+    let directory = named.map_or_else(|| PathBuf::from("model-artifacts/demo"), PathBuf::from);
     let seconds = arguments.next().map_or(4.0, |given| given.parse().unwrap());
+    if tiger {
+        of_tigers_size(seconds);
+        return;
+    }
     let bundle = load(&directory).unwrap();
     let device = Default::default();
     let network = bundle.network::<Flex>(&device).unwrap();
@@ -103,6 +114,33 @@ fn on_cpu(bundle: &LoadedBundle, scorer: &mut CpuScorer, seconds: f64) {
         tell_parts(&parts);
     }
     products(seconds / 4.0);
+}
+
+/// The work that TIGER's public network is: as many rows in encoder and decoder, the same widths, any weights.
+fn of_tigers_size(seconds: f64) {
+    const ITEMS: usize = 12_101;
+    let index = shop::index(ITEMS, CodeShape { codebooks: 4, entries: 256 });
+    let mut scorer = shop::tiger(&index, 80);
+    let histories = shop::histories(32, 80, ITEMS);
+    let root = index.root(&Filter::default(), &[]);
+    println!("TIGER's sizes, {ITEMS} items, {} threads, histories of 80 rows\n", rayon::current_num_threads());
+    heading();
+    for (full_path, more) in [(true, ", to the last codebook"), (false, ", finished early")] {
+        let settings = DecodeSettings {
+            expansion: Expansion::Fixed,
+            corp: false,
+            reserve: 0,
+            full_path,
+            beam: 20,
+            ..DecodeSettings::default()
+        };
+        for batch in BATCHES {
+            let jobs = jobs(&histories[..batch], &root, &settings);
+            let mut decoder = Decoder::default();
+            let ask = || decoder.decode(&mut scorer, &index, &jobs, &|_| true).unwrap();
+            row(settings.engine, more, batch, seconds, ask);
+        }
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -24,7 +24,27 @@ pub struct Size {
 
 /// A network of random weights for the items of the index.
 pub fn scorer(size: Size, index: &Index) -> CpuScorer {
+    drawn(config(size), size.residuals, index)
+}
+
+/// A network of the public sizes of TIGER (arXiv 2305.05065): 4 + 4 blocks, d 128, 6 heads of 64, feed-forward 1024, for
+/// items without a vector of their own.
+#[allow(dead_code, reason = "not every benchmark that draws networks asks for it")]
+pub fn tiger(index: &Index, most_events: usize) -> CpuScorer {
+    let size = Size { items: index.len(), shape: index.codes().shape(), width: 128, most_events, residuals: false };
     let config = NetworkConfig {
+        heads: 6,
+        head_width: Some(64),
+        encoder_layers: 4,
+        decoder_layers: 4,
+        feed_forward: 1024,
+        ..config(size)
+    };
+    drawn(config, false, index)
+}
+
+fn config(size: Size) -> NetworkConfig {
+    NetworkConfig {
         items: size.items,
         categories: 50,
         codes: size.shape,
@@ -33,16 +53,20 @@ pub fn scorer(size: Size, index: &Index) -> CpuScorer {
         feature_width: 0,
         width: size.width,
         heads: 4,
+        head_width: None,
         encoder_layers: 2,
         decoder_layers: 1,
         feed_forward: size.width,
         max_history: size.most_events,
         dropout: 0.0,
-    };
+    }
+}
+
+fn drawn(config: NetworkConfig, residuals: bool, index: &Index) -> CpuScorer {
     let device = Default::default();
     let mut network = config.init::<Flex>(&device);
-    if size.residuals {
-        let drawn = Tensor::<Flex, 2>::random([size.items, size.width], Distribution::Normal(0.0, 0.1), &device);
+    if residuals {
+        let drawn = Tensor::<Flex, 2>::random([config.items, config.width], Distribution::Normal(0.0, 0.1), &device);
         network = network.with_residuals(drawn);
     }
     CpuScorer::new(&network, config, index.codes()).unwrap()

@@ -21,4 +21,6 @@ if [[ -z "$engine" ]]; then
 fi
 RAYON_NUM_THREADS=$threads "$engine" "$bundle" "$seconds"
 echo
+RAYON_NUM_THREADS=$threads "$engine" tiger "$seconds"
+echo
 "$venv/bin/python" benches/peer/peer.py --threads "$threads" --seconds "$seconds" 2>/dev/null

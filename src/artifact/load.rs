@@ -106,7 +106,7 @@ pub fn build_network<B: Backend>(
 /// A number of numbers that no network of these sizes goes below.
 fn least_numbers(config: &NetworkConfig) -> usize {
     let layers = config.encoder_layers.saturating_add(config.decoder_layers);
-    let layer = config.width.saturating_mul(config.width.max(config.feed_forward));
+    let layer = config.width.saturating_mul(config.attention_width().max(config.feed_forward));
     [
         config.items.saturating_mul(config.width),
         config.codes.tokens().saturating_mul(config.width),

@@ -23,6 +23,7 @@ fn network() -> NetworkConfig {
         feature_width: 0,
         width: 2,
         heads: 1,
+        head_width: None,
         encoder_layers: 1,
         decoder_layers: 1,
         feed_forward: 2,

@@ -83,6 +83,7 @@ mod tests {
             feature_width: 0,
             width: 16,
             heads: 2,
+            head_width: None,
             encoder_layers: 2,
             decoder_layers: 2,
             feed_forward: 32,

@@ -13,8 +13,10 @@ use super::probe::through;
 pub struct AttentionConfig {
     /// d: input and output width.
     pub width: usize,
-    /// Heads; divides `width`.
+    /// Heads.
     pub heads: usize,
+    /// Numbers of a query, key or value in one head.
+    pub head_width: usize,
     /// Dropout of the attention weights.
     pub dropout: f64,
 }
@@ -33,21 +35,22 @@ pub struct Attention<B: Backend> {
 /// Keys and values of a memory, computed once and attended to many times.
 #[derive(Debug, Clone)]
 pub struct KeysValues<B: Backend> {
-    /// `[batch, heads, positions, d / heads]`
+    /// `[batch, heads, positions, head width]`
     pub keys: Tensor<B, 4>,
-    /// `[batch, heads, positions, d / heads]`
+    /// `[batch, heads, positions, head width]`
     pub values: Tensor<B, 4>,
 }
 
 impl AttentionConfig {
     /// A layer with fresh weights.
     pub fn init<B: Backend>(&self, device: &B::Device) -> Attention<B> {
-        let linear = || LinearConfig::new(self.width, self.width).with_bias(false).init(device);
+        let inner = self.heads * self.head_width;
+        let linear = |from: usize, to: usize| LinearConfig::new(from, to).with_bias(false).init(device);
         Attention {
-            query: linear(),
-            key: linear(),
-            value: linear(),
-            output: linear(),
+            query: linear(self.width, inner),
+            key: linear(self.width, inner),
+            value: linear(self.width, inner),
+            output: linear(inner, self.width),
             dropout: DropoutConfig::new(self.dropout).init(),
             heads: self.heads,
         }
@@ -76,17 +79,17 @@ impl<B: Backend> Attention<B> {
     /// - output: `[batch * rows, d]`
     pub fn attend(&self, queries: Tensor<B, 2>, memory: &KeysValues<B>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 2> {
         let [batch, heads, positions, head_width] = memory.keys.dims();
-        let queries = self.split(through(&self.query, queries) / (head_width as f32).sqrt(), batch); // [batch, heads, rows, d/heads]
+        let queries = self.split(through(&self.query, queries) / (head_width as f32).sqrt(), batch); // [batch, heads, rows, head width]
         let rows = queries.dims()[2];
         let scores = queries.matmul(memory.keys.clone().swap_dims(2, 3)); // [batch, heads, rows, positions]
         let hidden = hidden.expand([batch, heads, rows, positions]);
         let weights = self.dropout.forward(softmax(scores.mask_fill(hidden, -1.0e9), 3));
-        let read = weights.matmul(memory.values.clone()); // [batch, heads, rows, d/heads]
+        let read = weights.matmul(memory.values.clone()); // [batch, heads, rows, head width]
         let read = read.swap_dims(1, 2).reshape([batch * rows, heads * head_width]);
         through(&self.output, read)
     }
 
-    /// `[batch * rows, d]` to `[batch, heads, rows, d / heads]`.
+    /// `[batch * rows, heads * head width]` to `[batch, heads, rows, head width]`.
     fn split(&self, x: Tensor<B, 2>, batch: usize) -> Tensor<B, 4> {
         let [all, width] = x.dims();
         x.reshape([batch, all / batch, self.heads, width / self.heads]).swap_dims(1, 2)

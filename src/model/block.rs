@@ -129,5 +129,10 @@ impl<B: Backend> DecoderBlock<B> {
 }
 
 fn attention(config: &NetworkConfig) -> AttentionConfig {
-    AttentionConfig { width: config.width, heads: config.heads, dropout: config.dropout }
+    AttentionConfig {
+        width: config.width,
+        heads: config.heads,
+        head_width: config.head_width(),
+        dropout: config.dropout,
+    }
 }

@@ -22,8 +22,11 @@ pub struct NetworkConfig {
     pub feature_width: usize,
     /// d: the width of items, tokens, encoder and decoder.
     pub width: usize,
-    /// Attention heads; divides `width`.
+    /// Attention heads.
     pub heads: usize,
+    /// Numbers of a query, key or value in one head; none for `width / heads`, which then must be whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
     /// Encoder blocks.
     pub encoder_layers: usize,
     /// Decoder blocks.
@@ -39,6 +42,8 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// Time-gap buckets: powers of two of seconds, the last one open.
     pub const TIME_GAPS: usize = 32;
+    /// The widest head.
+    pub const WIDEST_HEAD: usize = 1024;
 
     /// Every setting that no network can have.
     pub fn validate(&self) -> Result<(), Vec<Violation>> {
@@ -61,8 +66,15 @@ impl NetworkConfig {
         if self.codes.codebooks > 64 {
             wrong.push(Violation::new("codes.codebooks", format!("{}: expected at most 64", self.codes.codebooks)));
         }
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
-            wrong.push(Violation::new("heads", format!("{}: expected a divisor of width {}", self.heads, self.width)));
+        match self.head_width {
+            None if self.heads == 0 || !self.width.is_multiple_of(self.heads) => {
+                wrong.push(Violation::new("heads", format!("{}: expected a divisor of width {}", self.heads, self.width)))
+            }
+            Some(width) if !(1..=Self::WIDEST_HEAD).contains(&width) => {
+                let expected = format!("{width}: expected 1 to {}", Self::WIDEST_HEAD);
+                wrong.push(Violation::new("head_width", expected));
+            }
+            _ => {}
         }
         if !(0.0..1.0).contains(&self.dropout) {
             wrong.push(Violation::new("dropout", format!("{}: expected 0 to below 1", self.dropout)));
@@ -71,6 +83,16 @@ impl NetworkConfig {
             wrong.push(Violation::new("own_residuals", "false: expected an item to be codes, features or a residual"));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Numbers of a query, key or value in one head.
+    pub fn head_width(&self) -> usize {
+        self.head_width.unwrap_or(self.width / self.heads.max(1))
+    }
+
+    /// Numbers of a query, key or value in all heads.
+    pub fn attention_width(&self) -> usize {
+        self.heads.saturating_mul(self.head_width())
     }
 
     /// The bucket of a gap of `seconds` between two events: 0 for none, else one more for each doubling.

@@ -231,7 +231,7 @@ impl<B: Backend> Network<B> {
     /// # Shapes
     ///
     /// - x: `[paths * new steps, d]`, ordered by request, path, step
-    /// - past: one entry per block, `[paths, heads, past steps, d / heads]`; empty before the first step
+    /// - past: one entry per block, `[paths, heads, past steps, head width]`; empty before the first step
     /// - history: one entry per block, one batch entry per request
     /// - history_hidden: broadcasts to `[requests, heads, rows per request, events]`
     /// - output: `[paths * new steps, d]`

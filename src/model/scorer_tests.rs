@@ -18,6 +18,7 @@ pub fn tiny() -> NetworkConfig {
         feature_width: 3,
         width: 16,
         heads: 2,
+        head_width: None,
         encoder_layers: 2,
         decoder_layers: 2,
         feed_forward: 32,
@@ -29,6 +30,11 @@ pub fn tiny() -> NetworkConfig {
 /// Widths that fill no register, and enough items for tiles and a rest.
 fn odd() -> NetworkConfig {
     NetworkConfig { items: 203, width: 42, heads: 3, feed_forward: 37, max_history: 9, categories: 19, ..tiny() }
+}
+
+/// Heads that are together wider than d.
+fn wide() -> NetworkConfig {
+    NetworkConfig { heads: 3, head_width: Some(12), ..tiny() }
 }
 
 fn codes(config: &NetworkConfig) -> CodeTable {
@@ -120,7 +126,7 @@ fn batched_equals_single(scorer: &mut impl PathModel<Error = ScorerError>, items
 
 #[test]
 fn batched_histories_equal_single_ones() {
-    for config in [tiny(), odd()] {
+    for config in [tiny(), odd(), wide()] {
         let network = network(&config);
         batched_equals_single(&mut on_burn(&network, &config), config.items);
         batched_equals_single(&mut on_cpu(&network, &config), config.items);
@@ -129,7 +135,7 @@ fn batched_histories_equal_single_ones() {
 
 #[test]
 fn the_cpus_own_form_gives_what_burn_gives() {
-    for config in [tiny(), odd()] {
+    for config in [tiny(), odd(), wide()] {
         let network = network(&config);
         let (ours, our_scores) = walk(&mut on_cpu(&network, &config), config.items);
         let (theirs, their_scores) = walk(&mut on_burn(&network, &config), config.items);

@@ -235,6 +235,7 @@ mod tests {
             feature_width: 0,
             width: 6,
             heads: 2,
+            head_width: None,
             encoder_layers: 1,
             decoder_layers: 1,
             feed_forward: 6,

@@ -77,6 +77,7 @@ impl Preset {
             feature_width: 1,
             width: sizes.width,
             heads: 2,
+            head_width: None,
             encoder_layers: sizes.layers,
             decoder_layers: 1,
             feed_forward: sizes.width,

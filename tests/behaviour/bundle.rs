@@ -29,6 +29,7 @@ fn network() -> NetworkConfig {
         feature_width: 0,
         width: 16,
         heads: 2,
+        head_width: None,
         encoder_layers: 1,
         decoder_layers: 1,
         feed_forward: 32,

@@ -7,13 +7,13 @@ use crate::decode::{Dot, exp};
 /// How the numbers of queries, keys and values fall into heads.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
-    /// d.
+    /// Numbers of one in all heads.
     pub width: usize,
     /// Heads; divides `width`.
     pub count: usize,
 }
 
-/// Keys and values by position, each `[d]`.
+/// Keys and values by position, each of all heads.
 pub trait Memory {
     /// Positions that query `at` looks at, and room for its own needs.
     fn positions(&mut self, at: usize) -> usize;
@@ -23,7 +23,8 @@ pub trait Memory {
     fn key_value(&self, at: usize, position: usize) -> (&[f32], &[f32]);
 }
 
-/// What each query reads, `[queries, d]`: for each head, the values weighed by softmax(<query, key> / sqrt(d / heads)).
+/// What each query reads, `[queries, width of all heads]`: for each head, the values weighed by
+/// softmax(<query, key> / sqrt(head width)).
 /// `weights` is room for the weights of one query.
 pub fn attend<M: Memory>(memory: M, heads: Heads, weights: &mut Vec<f32>, out: &mut [f32]) {
     Arch::new().dispatch(Attend { memory, heads, weights, out });

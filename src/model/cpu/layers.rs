@@ -19,9 +19,9 @@ pub struct Room {
     pub x: Vec<f32>,
     /// `[rows, d]`
     pub normed: Vec<f32>,
-    /// Queries, keys and values, `[rows, 3 * d]`.
+    /// Queries, keys and values, `[rows, 3 * width of all heads]`.
     pub wide: Vec<f32>,
-    /// What attention read, `[rows, d]`.
+    /// What attention read, `[rows, width of all heads]`.
     pub read: Vec<f32>,
     /// `[rows, inner width of the feed-forward]`
     pub inner: Vec<f32>,

@@ -11,9 +11,9 @@ use crate::decode::exp;
 #[derive(Debug, Clone, Default)]
 pub struct EventMemory {
     events: usize,
-    /// For each head the transpose of its keys, `[d / heads, events]`.
+    /// For each head the transpose of its keys, `[head width, events]`.
     keys: Vec<Packed>,
-    /// For each head its values, `[events, d / heads]`.
+    /// For each head its values, `[events, head width]`.
     values: Vec<Packed>,
 }
 
@@ -26,7 +26,7 @@ pub struct HeadRoom {
 }
 
 impl EventMemory {
-    /// Takes in the keys and values of some events: the last 2 * d numbers of each row of `rows`, `[events, stride]`.
+    /// Takes in the keys and values of some events, which end each row of `rows`, `[events, stride]`.
     pub fn fill(&mut self, rows: &[f32], stride: usize, heads: Heads) {
         let per = heads.width / heads.count;
         self.events = rows.len() / stride;
@@ -45,9 +45,9 @@ impl EventMemory {
         }
     }
 
-    /// What the queries read, `[queries, d]`: for each head, the values weighed by softmax(<query, key> / sqrt(d / heads)).
-    /// The queries are the first d numbers of each row of `rows`, `[queries, stride]`. `backwards`: query n belongs to
-    /// event n and sees no later one.
+    /// What the queries read, `[queries, width of all heads]`: for each head, the values weighed by
+    /// softmax(<query, key> / sqrt(head width)). The queries begin each row of `rows`, `[queries, stride]`. `backwards`:
+    /// query n belongs to event n and sees no later one.
     pub fn read(
         &self,
         rows: &[f32],

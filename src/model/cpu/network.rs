@@ -19,6 +19,7 @@ use crate::model::{Network, NetworkConfig};
 /// The weights of a [`Network`], packed for products of few rows. Gives what the network gives, but for rounding.
 #[derive(Debug)]
 pub struct CpuNetwork {
+    width: usize,
     heads: Heads,
     max_history: usize,
     input_scale: f32,
@@ -87,7 +88,7 @@ pub struct Read<'a> {
     pub queries: &'a [f32],
     /// For each request, for each block, its history.
     pub history: &'a [Vec<EventMemory>],
-    /// For each block the keys and values of the positions read before, `[positions, 2 * d]`.
+    /// For each block the keys and values of the positions read before, `[positions, 2 * width of all heads]`.
     pub past: Vec<&'a [f32]>,
     /// The position before each of them.
     pub parents: &'a [Option<usize>],
@@ -96,7 +97,7 @@ pub struct Read<'a> {
 impl CpuNetwork {
     /// Takes in the items of `codes` that are new or have another code.
     pub fn place(&mut self, codes: &CodeTable, placed: &[Placement]) {
-        let width = self.heads.width;
+        let width = self.width;
         if let Some(sums) = &mut self.token_sums {
             resized(sums, codes.items() * width);
             for placement in placed {
@@ -120,7 +121,8 @@ impl CpuNetwork {
         let sums = small.then(|| token_sums(&tokens, codes, config.width));
         let begin = network.begin.val() + network.steps.weight.val().slice(0..1);
         Ok(Self {
-            heads: Heads { width: config.width, count: config.heads },
+            width: config.width,
+            heads: Heads { width: config.attention_width(), count: config.heads },
             max_history: config.max_history,
             input_scale: network.input_scale,
             items: Items::of(network, config, codes, &tokens)?,
@@ -159,12 +161,13 @@ impl CpuNetwork {
         queries: &mut [f32],
         memory: &mut [Vec<EventMemory>],
     ) {
-        let width = self.heads.width;
+        let width = self.width;
         let events: usize = histories.iter().map(|history| history.len()).sum();
         let x = sized(&mut room.x, events * width);
         let normed = sized(&mut room.normed, events * width);
-        let wide = sized(&mut room.wide, events * 3 * width);
-        let read = sized(&mut room.read, events * width);
+        let inner = self.heads.width;
+        let wide = sized(&mut room.wide, events * 3 * inner);
+        let read = sized(&mut room.read, events * inner);
         self.embed(histories, x);
         for block in &self.encoder {
             block.norm.forward(x, normed);
@@ -172,10 +175,10 @@ impl CpuNetwork {
             let mut first = 0;
             for history in histories {
                 let rows = first..first + history.len();
-                let wide = &wide[rows.start * 3 * width..rows.end * 3 * width];
-                let read = &mut read[rows.start * width..rows.end * width];
-                room.memory.fill(wide, 3 * width, self.heads);
-                room.memory.read(wide, 3 * width, self.heads, true, &mut room.heads, read);
+                let wide = &wide[rows.start * 3 * inner..rows.end * 3 * inner];
+                let read = &mut read[rows.start * inner..rows.end * inner];
+                room.memory.fill(wide, 3 * inner, self.heads);
+                room.memory.read(wide, 3 * inner, self.heads, true, &mut room.heads, read);
                 first = rows.end;
             }
             block.output.forward(read, x, Put::Add);
@@ -183,13 +186,13 @@ impl CpuNetwork {
         }
         self.encoder_norm.forward(x, normed);
         for (at, block) in self.decoder.iter().enumerate() {
-            let wide = &mut wide[..2 * events * width];
+            let wide = &mut wide[..2 * events * inner];
             block.history_memory.forward(normed, wide, Put::Set);
             let mut rest = &wide[..];
             for (history, memory) in histories.iter().zip(memory.iter_mut()) {
-                let (here, others) = rest.split_at(history.len() * 2 * width);
+                let (here, others) = rest.split_at(history.len() * 2 * inner);
                 memory.resize_with(self.decoder.len(), EventMemory::default);
-                memory[at].fill(here, 2 * width, self.heads);
+                memory[at].fill(here, 2 * inner, self.heads);
                 rest = others;
             }
         }
@@ -202,7 +205,7 @@ impl CpuNetwork {
 
     /// The encoder's inputs, `[events, d]`.
     fn embed(&self, histories: &[&[HistoryEntry]], x: &mut [f32]) {
-        let width = self.heads.width;
+        let width = self.width;
         let row = |table: &'_ [f32], at: usize| -> Range<usize> {
             debug_assert!((at + 1) * width <= table.len());
             at * width..(at + 1) * width
@@ -230,7 +233,7 @@ impl CpuNetwork {
     ///
     /// # Shapes
     ///
-    /// - new: for each block the keys and values of the new positions, `[rows, 2 * d]`
+    /// - new: for each block the keys and values of the new positions, `[rows, 2 * width of all heads]`
     /// - refinements: g(d_t), `[rows, d]`
     /// - beliefs: c_t, `[rows, categories]`, or empty where they are not asked for
     pub fn decode(
@@ -242,31 +245,32 @@ impl CpuNetwork {
         refinements: &mut [f32],
         beliefs: &mut [f32],
     ) {
-        let width = self.heads.width;
+        let width = self.width;
+        let inner = self.heads.width;
         let len = rows.len() * width;
         let (x, normed) = (sized(&mut room.x, len), sized(&mut room.normed, len));
-        let wide = sized(&mut room.wide, 3 * len);
-        let out = sized(&mut room.read, len);
+        let wide = sized(&mut room.wide, 3 * rows.len() * inner);
+        let out = sized(&mut room.read, rows.len() * inner);
         self.begin_rows(rows, read, x);
         for (at, (block, new)) in self.decoder.iter().zip(new).enumerate() {
             block.path_norm.forward(x, normed);
             block.path_attention.forward(normed, wide, Put::Set);
-            for (new, wide) in new.chunks_exact_mut(2 * width).zip(wide.chunks_exact(3 * width)) {
-                new.copy_from_slice(&wide[width..]);
+            for (new, wide) in new.chunks_exact_mut(2 * inner).zip(wide.chunks_exact(3 * inner)) {
+                new.copy_from_slice(&wide[inner..]);
             }
-            let path = Path { rows, wide, past: read.past[at], parents: read.parents, chain: &mut room.chain, width };
+            let path = Path { rows, wide, past: read.past[at], parents: read.parents, chain: &mut room.chain, width: inner };
             attend(path, self.heads, &mut room.weights, out);
             block.path_output.forward(out, x, Put::Add);
 
             block.history_norm.forward(x, normed);
-            let queries = &mut wide[..len];
+            let queries = &mut wide[..rows.len() * inner];
             block.history_query.forward(normed, queries, Put::Set);
             let mut first = 0;
             // As a rule the paths of a request come one after another, and read its history as one block.
             for paths in rows.chunk_by(|one, other| one.request == other.request) {
-                let places = first * width..(first + paths.len()) * width;
+                let places = first * inner..(first + paths.len()) * inner;
                 let memory = &read.history[paths[0].request][at];
-                memory.read(&queries[places.clone()], width, self.heads, false, &mut room.heads, &mut out[places]);
+                memory.read(&queries[places.clone()], inner, self.heads, false, &mut room.heads, &mut out[places]);
                 first += paths.len();
             }
             block.history_output.forward(out, x, Put::Add);
@@ -282,7 +286,7 @@ impl CpuNetwork {
 
     /// The decoder's inputs, `[rows, d]`.
     fn begin_rows(&self, rows: &[PathRow], read: &Read<'_>, x: &mut [f32]) {
-        let width = self.heads.width;
+        let width = self.width;
         for (row, x) in rows.iter().zip(x.chunks_exact_mut(width)) {
             let (input, step) = match row.token {
                 None => (&read.queries[row.request * width..][..width], &self.begin[..]),
@@ -339,6 +343,7 @@ struct Path<'a> {
     past: &'a [f32],
     parents: &'a [Option<usize>],
     chain: &'a mut Vec<usize>,
+    /// Of all heads.
     width: usize,
 }
 

@@ -35,7 +35,7 @@ struct Batch {
     queries: Vec<f32>,
     /// For each request, for each block, its history; there may be more, of larger batches before.
     history: Vec<Vec<EventMemory>>,
-    /// For each block the keys and values of all positions of all paths, `[positions, 2 * d]`.
+    /// For each block the keys and values of all positions of all paths, `[positions, 2 * width of all heads]`.
     past: Vec<Vec<f32>>,
     /// The position before each position; none for `<BOS>`.
     parents: Vec<Option<usize>>,
@@ -133,13 +133,14 @@ impl PathModel for CpuScorer {
         let (width, categories) = (self.config.width, if beliefs { self.config.categories } else { 0 });
         let threads = self.threads(rows.len());
         let Self { network, batch, rooms, .. } = self;
-        let step = batch.extend(&rows, width);
+        let inner = self.config.attention_width();
+        let step = batch.extend(&rows, inner);
 
         let mut refinements = vec![0.0; rows.len() * width];
         let mut found = vec![0.0; rows.len() * categories];
         let (mut past, mut new) = (Vec::new(), Vec::new());
         for block in &mut batch.past {
-            let (before, here) = block.split_at_mut(batch.last.start * 2 * width);
+            let (before, here) = block.split_at_mut(batch.last.start * 2 * inner);
             past.push(&*before);
             new.push(here);
         }
@@ -148,7 +149,7 @@ impl PathModel for CpuScorer {
         let (mut refined, mut believed) = (&mut refinements[..], &mut found[..]);
         let mut work = Vec::with_capacity(threads);
         for (rows, room) in rows.chunks(share).zip(rooms) {
-            let new: Vec<_> = new.iter_mut().map(|block| take(block, rows.len() * 2 * width)).collect();
+            let new: Vec<_> = new.iter_mut().map(|block| take(block, rows.len() * 2 * inner)).collect();
             let out = (take(&mut refined, rows.len() * width), take(&mut believed, rows.len() * categories));
             work.push((rows, room, new, out));
         }
@@ -213,7 +214,7 @@ impl Batch {
         rows.iter().map(row).collect()
     }
 
-    /// Makes room for one position more of each row; answers the tokens in each path then.
+    /// Makes room for one position more of each row, its keys `width` wide; answers the tokens in each path then.
     fn extend(&mut self, rows: &[PathRow], width: usize) -> usize {
         self.last = self.parents.len()..self.parents.len() + rows.len();
         self.parents.extend(rows.iter().map(|row| row.parent));

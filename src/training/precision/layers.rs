@@ -137,6 +137,7 @@ mod tests {
             feature_width: 0,
             width: 8,
             heads: 2,
+            head_width: None,
             encoder_layers: 2,
             decoder_layers: 1,
             feed_forward: 16,

@@ -215,6 +215,7 @@ mod tests {
             feature_width: 5,
             width: 6,
             heads: 2,
+            head_width: None,
             encoder_layers: 1,
             decoder_layers: 1,
             feed_forward: 6,
