@@ -100,7 +100,7 @@ fn measure(case: Case) -> [f64; ENGINES.len()] {
 
 const PANEL: (f64, f64) = (380.0, 260.0);
 /// Left, right, top, bottom.
-const MARGINS: [f64; 4] = [56.0, 16.0, 34.0, 36.0];
+const MARGINS: [f64; 4] = [56.0, 30.0, 34.0, 36.0];
 /// Told apart also without red and green (Okabe and Ito's palette).
 const COLOURS: [&str; ENGINES.len()] = ["#0072b2", "#d55e00", "#009e73"];
 

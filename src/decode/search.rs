@@ -414,6 +414,17 @@ impl<'a> Search<'a> {
                 extends: Some((first_row + child.parent, child.token)),
             });
         }
+        if self.depth + 1 == self.index.codes().shape().codebooks && !self.reads_beliefs() {
+            // Nothing that the decoder says of a whole path tells its candidates apart.
+            for path in next.drain(..) {
+                let softmax = Softmax::of(&next_held.scores[path.held.clone()]);
+                for (&item, &score) in next_held.numbers[path.held.clone()].iter().zip(&next_held.scores[path.held]) {
+                    let log_finish = softmax.log_share(score);
+                    let standing = Standing::new(self.index, item, path.score + log_finish);
+                    lone.push(Answer { standing, node: path.node, log_finish });
+                }
+            }
+        }
         self.lone = lone.len();
         lone.drain(..).for_each(|answer| {
             if self.is_ranked(answer.standing.item) {

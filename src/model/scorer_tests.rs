@@ -134,6 +134,25 @@ fn batched_histories_equal_single_ones() {
 }
 
 #[test]
+fn long_histories_in_large_batches_are_read_as_burn_reads_them() {
+    let config = NetworkConfig { max_history: 150, ..wide() };
+    let network = network(&config);
+    let items = |length: usize| (0..length).map(|at| (at * 7 % config.items) as u32).collect::<Vec<_>>();
+    let histories: Vec<History> = (1..=8).map(|at| history(&items(at * 19))).collect();
+    let read = |model: &mut dyn PathModel<Error = ScorerError>| {
+        model.encode(&histories.iter().collect::<Vec<_>>()).unwrap();
+        let mut scores = vec![0.0; histories.len() * config.items];
+        model.score_items(0..histories.len(), &mut scores).unwrap();
+        let begun: Vec<Advance> = (0..histories.len()).map(begin).collect();
+        (scores, model.advance(&begun, true).unwrap())
+    };
+    let (our_scores, ours) = read(&mut on_cpu(&network, &config));
+    let (their_scores, theirs) = read(&mut on_burn(&network, &config));
+    close(&our_scores, &their_scores);
+    states_close(&ours, &theirs);
+}
+
+#[test]
 fn the_cpus_own_form_gives_what_burn_gives() {
     for config in [tiny(), odd(), wide()] {
         let network = network(&config);

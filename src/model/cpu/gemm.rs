@@ -96,7 +96,21 @@ impl Packed {
     /// - bias: `[outer]`, or empty for none
     /// - out: `[rows, outer]`
     pub fn product(&self, rows: &[f32], bias: &[f32], out: &mut [f32], put: Put) {
-        Arch::new().dispatch(Product { rows, weights: self, bias, out, put });
+        self.corner_product((self.inner, self.outer), rows, bias, out, put);
+    }
+
+    /// `rows` times the first `inner` rows and `outer` columns of these weights, plus `bias`: as [`Self::product`] does
+    /// with a matrix of these sizes.
+    pub fn corner_product(
+        &self,
+        (inner, outer): (usize, usize),
+        rows: &[f32],
+        bias: &[f32],
+        out: &mut [f32],
+        put: Put,
+    ) {
+        debug_assert!(inner <= self.inner && outer <= self.outer);
+        Arch::new().dispatch(Product { rows, weights: self, inner, outer, bias, out, put });
     }
 
     /// The panels, each `[inner, panel width]`.
@@ -120,6 +134,8 @@ impl WithSimd for PanelWidth {
 struct Product<'a> {
     rows: &'a [f32],
     weights: &'a Packed,
+    inner: usize,
+    outer: usize,
     bias: &'a [f32],
     out: &'a mut [f32],
     put: Put,
@@ -130,9 +146,9 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, weights, bias, out, put } = self;
-        let (inner, outer, width) = (weights.inner, weights.outer, weights.panel);
-        for (at, panel) in weights.panels().enumerate() {
+        let Self { rows, weights, inner, outer, bias, out, put } = self;
+        let width = weights.panel;
+        for (at, panel) in weights.panels().take(outer.div_ceil(width)).enumerate() {
             let columns = at * width..(at * width + width).min(outer);
             let bias = if bias.is_empty() { bias } else { &bias[columns.clone()] };
             let into = Into { outer, columns, bias, put };

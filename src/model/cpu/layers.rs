@@ -12,6 +12,9 @@ use crate::model::scorer::{ScorerError, floats};
 /// Independent sums that vector registers hold, so that the loop vectorises.
 const LANES: usize = 16;
 
+/// Numbers between the two maps of a feed-forward layer that are held at once: half a MiB.
+const BETWEEN: usize = 1 << 17;
+
 /// Memory that layers work in, reused from call to call; one to a thread.
 #[derive(Debug, Default)]
 pub struct Room {
@@ -23,7 +26,7 @@ pub struct Room {
     pub wide: Vec<f32>,
     /// What attention read, `[rows, width of all heads]`.
     pub read: Vec<f32>,
-    /// `[rows, inner width of the feed-forward]`
+    /// `[rows at a time, inner width of the feed-forward]`
     pub inner: Vec<f32>,
     /// Attention weights of one query.
     pub weights: Vec<f32>,
@@ -158,9 +161,13 @@ impl FeedForward {
     /// Adds what the layer makes of x, `[rows, d]`, to x.
     pub fn add_to(&self, x: &mut [f32], normed: &mut [f32], inner: &mut Vec<f32>) {
         self.norm.forward(x, normed);
-        let rows = normed.len() / self.down.outer();
-        let inner = sized(inner, rows * self.up.outer());
-        self.up.forward(normed, inner, Put::Relu);
-        self.down.forward(inner, x, Put::Add);
+        let (width, wide) = (self.down.outer(), self.up.outer());
+        // So many rows at a time that what is between the two maps stays in a core's cache.
+        let rows = (BETWEEN / wide).max(1);
+        for (x, normed) in x.chunks_mut(rows * width).zip(normed.chunks(rows * width)) {
+            let inner = sized(inner, normed.len() / width * wide);
+            self.up.forward(normed, inner, Put::Relu);
+            self.down.forward(inner, x, Put::Add);
+        }
     }
 }

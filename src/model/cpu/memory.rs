@@ -7,6 +7,9 @@ use super::gemm::{Packed, Put};
 use super::layers::sized;
 use crate::decode::exp;
 
+/// Queries that are read at once: of a long history, the later events are spared the earlier ones.
+const QUERIES: usize = 64;
+
 /// Keys and values of a history's events.
 #[derive(Debug, Clone, Default)]
 pub struct EventMemory {
@@ -57,21 +60,27 @@ impl EventMemory {
         room: &mut HeadRoom,
         out: &mut [f32],
     ) {
-        let (count, per) = (rows.len() / stride, heads.width / heads.count);
-        let queries = sized(&mut room.queries, count * per);
-        let weights = sized(&mut room.weights, count * self.events);
-        let read = sized(&mut room.read, count * per);
+        let per = heads.width / heads.count;
         let scale = 1.0 / (per as f32).sqrt();
-        for (head, (keys, values)) in self.keys.iter().zip(&self.values).enumerate() {
-            let part = head * per..(head + 1) * per;
-            for (query, row) in queries.chunks_exact_mut(per).zip(rows.chunks_exact(stride)) {
-                query.iter_mut().zip(&row[part.clone()]).for_each(|(query, value)| *query = value * scale);
-            }
-            keys.product(queries, &[], weights, Put::Set);
-            Arch::new().dispatch(Soften { weights, events: self.events, backwards });
-            values.product(weights, &[], read, Put::Set);
-            for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {
-                out[part.clone()].copy_from_slice(read);
+        let blocks = rows.chunks(QUERIES * stride).zip(out.chunks_mut(QUERIES * heads.width));
+        for (block, (rows, out)) in blocks.enumerate() {
+            let (first, count) = (block * QUERIES, rows.len() / stride);
+            // Events after the block's last query are not looked at.
+            let events = if backwards { self.events.min(first + count) } else { self.events };
+            let queries = sized(&mut room.queries, count * per);
+            let weights = sized(&mut room.weights, count * events);
+            let read = sized(&mut room.read, count * per);
+            for (head, (keys, values)) in self.keys.iter().zip(&self.values).enumerate() {
+                let part = head * per..(head + 1) * per;
+                for (query, row) in queries.chunks_exact_mut(per).zip(rows.chunks_exact(stride)) {
+                    query.iter_mut().zip(&row[part.clone()]).for_each(|(query, value)| *query = value * scale);
+                }
+                keys.corner_product((per, events), queries, &[], weights, Put::Set);
+                Arch::new().dispatch(Soften { weights, events, first: backwards.then_some(first) });
+                values.corner_product((events, per), weights, &[], read, Put::Set);
+                for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {
+                    out[part.clone()].copy_from_slice(read);
+                }
             }
         }
     }
@@ -81,7 +90,8 @@ impl EventMemory {
 struct Soften<'a> {
     weights: &'a mut [f32],
     events: usize,
-    backwards: bool,
+    /// The event that the first row belongs to, the next row to the next, where a row sees no later one than its own.
+    first: Option<usize>,
 }
 
 impl WithSimd for Soften<'_> {
@@ -90,7 +100,7 @@ impl WithSimd for Soften<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (at, row) in self.weights.chunks_exact_mut(self.events).enumerate() {
-            let (seen, hidden) = row.split_at_mut(if self.backwards { at + 1 } else { self.events });
+            let (seen, hidden) = row.split_at_mut(self.first.map_or(self.events, |first| first + at + 1));
             hidden.fill(0.0);
             let best = seen.iter().copied().fold(f32::MIN, f32::max);
             seen.iter_mut().for_each(|weight| *weight = exp(*weight - best));

@@ -16,6 +16,10 @@ use crate::model::scorer::{ScorerError, floats};
 use crate::model::token_sums::{token_sum, token_sums};
 use crate::model::{Network, NetworkConfig};
 
+/// Events that are encoded at once, if no history has more: so many that the weights are not read too often, and so few that
+/// what is between the layers stays in a core's cache.
+const AT_ONCE: usize = 256;
+
 /// The weights of a [`Network`], packed for products of few rows. Gives what the network gives, but for rounding.
 #[derive(Debug)]
 pub struct CpuNetwork {
@@ -155,6 +159,30 @@ impl CpuNetwork {
     /// - queries: h, `[histories, d]`
     /// - memory: for each history, for each decoder block, what the decoder reads of the states
     pub fn encode(
+        &self,
+        histories: &[&[HistoryEntry]],
+        room: &mut Room,
+        queries: &mut [f32],
+        memory: &mut [Vec<EventMemory>],
+    ) {
+        let mut rest = (histories, queries, memory);
+        while !rest.0.is_empty() {
+            let mut events = 0;
+            let within = rest.0.iter().take_while(|history| {
+                events += history.len();
+                events <= AT_ONCE
+            });
+            let count = within.count().max(1);
+            let (histories, others) = rest.0.split_at(count);
+            let (queries, other_queries) = rest.1.split_at_mut(count * self.width);
+            let (memory, other_memory) = rest.2.split_at_mut(count);
+            self.encode_some(histories, room, queries, memory);
+            rest = (others, other_queries, other_memory);
+        }
+    }
+
+    /// As [`Self::encode`], all at once.
+    fn encode_some(
         &self,
         histories: &[&[HistoryEntry]],
         room: &mut Room,
