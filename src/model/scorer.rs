@@ -261,6 +261,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let state = |&at: &usize| PathState {
             refinement: row_of(&refinements, self.config.width, at),
             beliefs: if beliefs { row_of(&found, self.config.categories, at) } else { Vec::new() },
+            attention: Vec::new(),
         };
         Ok(batch.rows.iter().map(state).collect())
     }

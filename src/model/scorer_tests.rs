@@ -128,6 +128,30 @@ fn batched_histories_equal_single_ones() {
 }
 
 #[test]
+fn the_cpus_form_tells_how_much_each_path_looks_at_each_event_and_says_the_same_otherwise() {
+    for config in [tiny(), odd()] {
+        let network = network(&config);
+        let (mut plain, mut told) = (on_cpu(&network, &config), on_cpu(&network, &config));
+        told.keep_attention(true);
+        let (silent, telling) = (walk(&mut plain, config.items), walk(&mut told, config.items));
+        let requests = [&[0, 1, 2][..], &[0, 2, 2, 1], &[2, 2]];
+        for ((silent, telling), requests) in silent.0.iter().zip(&telling.0).zip(requests) {
+            for ((silent, telling), request) in silent.iter().zip(telling).zip(requests) {
+                assert_eq!((&silent.refinement, &silent.beliefs), (&telling.refinement, &telling.beliefs));
+                assert!(silent.attention.is_empty());
+                let events = [1, 11, 2][*request].min(config.max_history);
+                assert_eq!(telling.attention.len(), events);
+                assert!((telling.attention.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{:?}", telling.attention);
+                assert!(telling.attention.iter().all(|weight| *weight > 0.0));
+            }
+        }
+        let first = &telling.0[1];
+        assert_ne!(first[1].attention, first[2].attention, "siblings look at different events");
+        assert!(first[3].attention.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+}
+
+#[test]
 fn the_cpus_own_form_gives_what_burn_gives() {
     for config in [tiny(), odd()] {
         let network = network(&config);

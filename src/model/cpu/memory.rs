@@ -23,9 +23,16 @@ pub struct HeadRoom {
     queries: Vec<f32>,
     weights: Vec<f32>,
     read: Vec<f32>,
+    /// What the weights of all heads are added to, `[queries, events]`; empty: they are not told.
+    pub looked: Vec<f32>,
 }
 
 impl EventMemory {
+    /// How many there are.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
     /// Takes in the keys and values of some events: the last 2 * d numbers of each row of `rows`, `[events, stride]`.
     pub fn fill(&mut self, rows: &[f32], stride: usize, heads: Heads) {
         let per = heads.width / heads.count;
@@ -69,6 +76,7 @@ impl EventMemory {
             }
             keys.product(queries, &[], weights, Put::Set);
             Arch::new().dispatch(Soften { weights, events: self.events, backwards });
+            room.looked.iter_mut().zip(&*weights).for_each(|(looked, weight)| *looked += weight);
             values.product(weights, &[], read, Put::Set);
             for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {
                 out[part.clone()].copy_from_slice(read);
