@@ -19,27 +19,27 @@ use crate::fake::{Client, Fake, Running, settings, start_cold, user};
 use crate::process::json;
 
 /// An authority that signs certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
-struct Signed {
-    certificate: String,
-    key: String,
+pub struct Signed {
+    pub certificate: String,
+    pub key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    fn sign(&self, name: &str) -> Signed {
+    pub fn sign(&self, name: &str) -> Signed {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         Signed { certificate: certificate.pem(), key: key.serialize_pem() }
