@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// by its index; taken as bytes, `wire::decode` checks each string itself and names every bad one. Maps become the
 /// repeated entries that they are on the wire, since map keys cannot be bytes.
 fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
-    const SENT: [&str; 18] = [
+    const SENT: [&str; 19] = [
         "RecommendRequest",
         "RecommendBatchRequest",
         "Event",
@@ -53,6 +53,7 @@ fn take_request_strings_as_bytes(set: &mut FileDescriptorSet) {
         "DecodeOptions",
         "Steering",
         "CategoryWeight",
+        "CategoryLimit",
         "Likeness",
         "RecordRequest",
         "UserEvent",

@@ -159,6 +159,11 @@ impl Attributes {
         self.kinds.classes.get(self.kind_of.get(item) as usize).copied().unwrap_or(0)
     }
 
+    /// The number of the item's first category.
+    pub(super) fn first(&self, item: usize) -> Option<u32> {
+        self.kinds.paths.get(self.kind_of.get(item) as usize).first().copied()
+    }
+
     /// The item's categories, coarse to fine.
     pub(super) fn path(&self, item: usize) -> impl Iterator<Item = &str> {
         let path = self.kinds.paths.get(self.kind_of.get(item) as usize);

@@ -185,6 +185,19 @@ impl ChangeLog {
     }
 }
 
+/// What the log in `directory` says of every item, by whoever does not write it; nothing where there is none. A write that is
+/// not finished is not told.
+///
+/// # Errors
+/// When it cannot be read, or is damaged.
+pub fn read_changes(directory: &Path) -> Result<Entries, ChangeLogError> {
+    let path = directory.join(FILE);
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entries::new()),
+        content => read(&path, &content.map_err(io_error(&path))?).map(|(entries, _)| entries),
+    }
+}
+
 /// What holds of every item, and how many bytes are whole.
 fn read(path: &Path, content: &[u8]) -> Result<(Entries, usize), ChangeLogError> {
     let damaged = |at: usize, reason: String| ChangeLogError::Damaged { path: path.to_owned(), at, reason };

@@ -180,6 +180,11 @@ impl Index {
         self.attributes.class(number as usize)
     }
 
+    /// The number of the item's first, coarsest category: the same name has the same number. None where it has none.
+    pub fn first_category(&self, number: ItemNumber) -> Option<u32> {
+        self.attributes.first(number as usize)
+    }
+
     /// Whether the item may be answered; false for numbers that the index does not have.
     pub fn is_eligible(&self, number: ItemNumber) -> bool {
         self.eligible.contains(number)

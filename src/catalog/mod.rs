@@ -31,7 +31,7 @@ mod titles;
 
 pub use build::{IndexBuilder, Row};
 pub use candidates::Candidates;
-pub use change_log::{ChangeLog, ChangeLogError};
+pub use change_log::{ChangeLog, ChangeLogError, read_changes};
 pub use code_columns::CodeColumns;
 pub use config::CatalogueConfig;
 pub use cooccurrence::Cooccurrence;

@@ -83,6 +83,21 @@ impl View {
         set
     }
 
+    /// First categories of the items that were changed over the index: their numbers there, and for names that it has not,
+    /// numbers past all of those.
+    pub fn moved_categories(&self) -> BTreeMap<ItemNumber, Option<u32>> {
+        let categories = &self.index.attributes.categories;
+        let mut new = BTreeMap::new();
+        let moved = self.changed.iter().map(|(&item, changed)| {
+            let number = changed.categories.first().map(|name| {
+                let past = (categories.texts.len() + new.len()) as u32;
+                categories.number(name).map_or_else(|| *new.entry(name).or_insert(past), |number| number as u32)
+            });
+            (item, number)
+        });
+        moved.collect()
+    }
+
     /// With these items as they are said to be here. `version` is what answers tell then.
     pub fn with(&self, items: impl IntoIterator<Item = (ItemNumber, Item)>, version: String) -> Self {
         let mut changed = self.changed.clone();

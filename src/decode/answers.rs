@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use crate::catalog::Index;
 use crate::domain::ItemNumber;
 
+use super::limits::Room;
 use super::settings::Expansion;
 
 /// Where an item stands among the answers. Greater is better: higher score, then higher prior, then lower number.
@@ -95,10 +96,16 @@ impl Answers {
         self.found.push(answer);
     }
 
-    /// The k-th best score, once k items are found.
-    pub(super) fn kth(&self, k: usize, scratch: &mut Vec<f32>) -> Option<f32> {
+    /// The k-th best score, once k items are found, or so many that there is room for.
+    pub(super) fn kth(&self, k: usize, room: Option<Room<'_>>, scratch: &mut Vec<f32>) -> Option<f32> {
         if k == 0 || self.found.len() < k {
             return None;
+        }
+        if let Some(mut room) = room {
+            let mut standings: Vec<Standing> = self.found.iter().map(|answer| answer.standing).collect();
+            standings.sort_unstable_by_key(|standing| Reverse(*standing));
+            let mut passing = standings.iter().filter(|standing| room.take(standing.item));
+            return passing.nth(k - 1).map(|standing| standing.score);
         }
         scratch.clear();
         scratch.extend(self.found.iter().map(|answer| answer.standing.score));
@@ -106,42 +113,59 @@ impl Answers {
         Some(*kth)
     }
 
-    /// The best k, best first.
-    pub(super) fn best(&mut self, k: usize) -> &[Answer] {
+    /// The best k that there is room for, best first.
+    pub(super) fn best(&mut self, k: usize, mut room: Option<Room<'_>>) -> impl Iterator<Item = &Answer> {
         self.found.sort_unstable_by_key(|answer| Reverse(answer.standing));
-        &self.found[..k.min(self.found.len())]
+        let passes = move |answer: &&Answer| room.as_mut().is_none_or(|room| room.take(answer.standing.item));
+        self.found.iter().filter(passes).take(k)
     }
 }
 
-/// How many distinct items are answered or held.
-pub(super) enum Coverage {
-    /// Paths share no items: their counts add up.
-    Sum(usize),
-    /// Paths may share items.
-    Distinct(HashSet<ItemNumber>),
+/// How many distinct items are answered or held; of more than there is room for, as many as there is room for.
+pub(super) struct Coverage<'a> {
+    count: usize,
+    /// Where paths may share items: those that were met.
+    met: Option<HashSet<ItemNumber>>,
+    room: Option<Room<'a>>,
 }
 
-impl Coverage {
+impl<'a> Coverage<'a> {
     /// What is answered so far.
-    pub(super) fn of(answers: &Answers, expansion: Expansion) -> Self {
-        match expansion {
-            Expansion::Flat => Coverage::Distinct(answers.items().collect()),
-            Expansion::Crss | Expansion::Fixed | Expansion::Random => Coverage::Sum(answers.len()),
+    pub(super) fn of(answers: &Answers, expansion: Expansion, room: Option<Room<'a>>) -> Self {
+        let met = (expansion == Expansion::Flat).then(HashSet::new);
+        let mut coverage = Self { count: 0, met, room };
+        if coverage.is_sum() {
+            coverage.count = answers.len();
+        } else {
+            answers.items().for_each(|item| coverage.meet(item));
         }
+        coverage
     }
 
-    /// Counts in what a path holds.
-    pub(super) fn add(&mut self, items: &[ItemNumber]) {
-        match self {
-            Coverage::Sum(sum) => *sum += items.len(),
-            Coverage::Distinct(set) => set.extend(items),
+    /// Counts in what a path holds. Answers whether any of it counts.
+    pub(super) fn add(&mut self, items: &[ItemNumber]) -> bool {
+        let before = self.count;
+        if self.is_sum() {
+            self.count += items.len();
+        } else {
+            items.iter().for_each(|&item| self.meet(item));
         }
+        self.count > before
     }
 
     pub(super) fn len(&self) -> usize {
-        match self {
-            Coverage::Sum(sum) => *sum,
-            Coverage::Distinct(set) => set.len(),
+        self.count
+    }
+
+    /// Paths share no items, and there is room for all: their counts add up.
+    fn is_sum(&self) -> bool {
+        self.met.is_none() && self.room.is_none()
+    }
+
+    fn meet(&mut self, item: ItemNumber) {
+        let new = self.met.as_mut().is_none_or(|met| met.insert(item));
+        if new && self.room.as_mut().is_none_or(|room| room.take(item)) {
+            self.count += 1;
         }
     }
 }

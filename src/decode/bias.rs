@@ -1,7 +1,10 @@
-//! What is added to the scorer's scores before the search begins: how a caller steers it.
+//! What is added to the scorer's scores before the search begins, and how many of a kind may come out: how a caller steers
+//! it.
 
 use crate::catalog::{Candidates, Index};
 use crate::domain::{CodeTable, ItemNumber, Token};
+
+use super::limits::{Limits, Room};
 
 /// Nats added to scores. Sets move all their items alike; a token moves every item that holds it, which is how an item
 /// draws its likes: by the tokens that they share. Adding keeps every item possible, and what is added to all items
@@ -12,12 +15,16 @@ pub struct Bias {
     pub sets: Vec<(Candidates, f32)>,
     /// Tokens, and what each adds to s(i) of the items that hold it.
     pub tokens: Vec<(Token, f32)>,
+    /// How many items of a kind may be answered.
+    pub limits: Limits,
 }
 
 impl Bias {
-    /// Whether nothing is added to any score.
+    /// Whether nothing is added to any score, and nothing limited.
     pub fn is_neutral(&self) -> bool {
-        self.sets.iter().all(|(_, nats)| *nats == 0.0) && self.tokens.iter().all(|(_, nats)| *nats == 0.0)
+        let nothing =
+            self.sets.iter().all(|(_, nats)| *nats == 0.0) && self.tokens.iter().all(|(_, nats)| *nats == 0.0);
+        nothing && self.limits.is_none()
     }
 
     /// What is added to the item's score.
@@ -26,6 +33,12 @@ impl Bias {
         let held = |token: &Token| code[usize::from(token.codebook)] == token.entry;
         let tokens = self.tokens.iter().filter(|(token, _)| held(token)).map(|(_, nats)| nats).sum::<f32>();
         self.of_sets(item) + tokens
+    }
+
+    /// Of items in their order, best first, those that the limits let pass, at most `k`.
+    pub fn let_pass<T>(&self, index: &Index, ordered: Vec<T>, k: usize, item: impl Fn(&T) -> ItemNumber) -> Vec<T> {
+        let mut room = Room::new(&self.limits, index);
+        ordered.into_iter().filter(|one| room.take(item(one))).take(k).collect()
     }
 
     /// Adds to the scores of all items, `[items]`.

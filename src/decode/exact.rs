@@ -6,6 +6,7 @@ use crate::domain::ItemNumber;
 use super::answers::Standing;
 use super::greatest::{Greatest, each_from};
 use super::job::{DecodeJob, Outcome, Ranked};
+use super::limits::Room;
 use super::scratch::Scratch;
 use super::sums::Softmax;
 use super::watch::Part;
@@ -18,9 +19,35 @@ pub(super) fn exact(scores: &mut [f32], index: &Index, job: &DecodeJob<'_>, scra
     scratch.watch.turns_to(Part::Marginals);
     let softmax = Softmax::of(scores);
     let standing = |at: usize, log_p: f64| Standing::new(index, at as ItemNumber, log_p);
-    let ranked = best(job.k, scores, &softmax, &mut scratch.greatest, standing).into_iter();
-    let items = ranked.map(|at| Ranked { item: at.item, score: at.score, path: None }).collect();
-    Outcome { items, short: job.root.len() < job.k, non_finite, ..Outcome::default() }
+    let ranked = match job.room(index) {
+        None => best(job.k, scores, &softmax, &mut scratch.greatest, standing),
+        Some(room) => best_within(&room, job.k, scores, &softmax, &mut scratch.greatest, standing),
+    };
+    let ranked = ranked.into_iter().map(|at| Ranked { item: at.item, score: at.score, path: None });
+    let items: Vec<Ranked> = ranked.collect();
+    Outcome { short: items.len() < job.k, items, non_finite, ..Outcome::default() }
+}
+
+/// The best k that there is room for, best first: of longer and longer lists, until one has them.
+pub(super) fn best_within(
+    room: &Room<'_>,
+    k: usize,
+    scores: &[f32],
+    softmax: &Softmax,
+    greatest: &mut Greatest,
+    standing: impl Fn(usize, f64) -> Standing,
+) -> Vec<Standing> {
+    let mut listed = k.saturating_mul(4).max(64);
+    loop {
+        let list = best(listed, scores, softmax, greatest, &standing);
+        let all = list.len() < listed;
+        let mut room = room.clone();
+        let passing: Vec<Standing> = list.into_iter().filter(|one| room.take(one.item)).take(k).collect();
+        if passing.len() == k || all {
+            return passing;
+        }
+        listed = listed.saturating_mul(8);
+    }
 }
 
 /// The best k of the scores that are not OUT, best first; `standing` gives the rank of a place by its ln P.

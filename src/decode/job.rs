@@ -2,10 +2,11 @@
 
 use thiserror::Error;
 
-use crate::catalog::Candidates;
+use crate::catalog::{Candidates, Index};
 use crate::domain::{History, ItemNumber, Path};
 
 use super::bias::Bias;
+use super::limits::Room;
 use super::settings::{DecodeSettings, Engine};
 
 /// One request of a batch.
@@ -21,11 +22,24 @@ pub struct DecodeJob<'a> {
     pub settings: &'a DecodeSettings,
     /// Whether to tell each item's path.
     pub explain: bool,
-    /// What is added to scores; none: nothing.
+    /// What is added to scores, and how many of a kind may be answered; none: nothing, and any number.
     pub bias: Option<&'a Bias>,
 }
 
-impl DecodeJob<'_> {
+impl<'a> DecodeJob<'a> {
+    /// The room that its limits leave; none where there are no limits.
+    pub(super) fn room(&self, index: &'a Index) -> Option<Room<'a>> {
+        self.bias.filter(|bias| !bias.limits.is_none()).map(|bias| Room::new(&bias.limits, index))
+    }
+
+    /// How many items are to be answered: fewer than are wanted where there are not so many, or its limits let fewer pass.
+    pub(super) fn needed(&self, index: &'a Index) -> usize {
+        match self.room(index) {
+            None => self.k.min(self.root.len()),
+            Some(mut room) => self.root.iter().filter(|&item| room.take(item)).take(self.k).count(),
+        }
+    }
+
     /// Items that a draft ranks anew; none for other engines.
     pub(super) fn drafted(&self) -> usize {
         if self.settings.engine == Engine::Draft { self.settings.draft_items.max(self.k) } else { 0 }
@@ -54,9 +68,10 @@ pub struct Ranked {
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outcome {
-    /// min(k, candidates) items, each once: higher score first, then higher prior, then lower number.
+    /// min(k, candidates) items, each once: higher score first, then higher prior, then lower number. With limits those
+    /// of the candidates that come first in this order and pass.
     pub items: Vec<Ranked>,
-    /// There were fewer than k candidates.
+    /// There were fewer than k candidates, or the limits let fewer pass.
     pub short: bool,
     /// Paths that CORP ended.
     pub pruned: u32,

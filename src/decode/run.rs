@@ -118,6 +118,7 @@ impl Decoder {
             return Ok(outcomes);
         }
         self.watch.turns_to(Part::Encode);
+        model.keep_attention(encoded.iter().any(|request| request.search().is_some() && jobs[request.at].explain));
         let histories: Vec<&History> = encoded.iter().map(|request| jobs[request.at].history).collect();
         model.encode(&histories).map_err(DecodeError::Model)?;
 
@@ -168,8 +169,14 @@ impl Decoder {
             let places = part * most..part * most + requests.len();
             self.watch.turns_to(Part::Scorer);
             self.scores.resize(requests.len() * items, 0.0);
-            let nearly = model.score_items_nearly(places.clone(), &mut self.scores).map_err(DecodeError::Model)?;
-            if nearly {
+            // Limits reach further down than any number of best items.
+            let limited = requests.iter().any(|request| jobs[request.at].room(index).is_some());
+            let nearly = if limited {
+                model.score_items(places.clone(), &mut self.scores).map(|()| false)
+            } else {
+                model.score_items_nearly(places.clone(), &mut self.scores)
+            };
+            if nearly.map_err(DecodeError::Model)? {
                 let scratch = first(&mut self.scratches, self.watch);
                 for ((request, place), scores) in requests.iter().zip(places).zip(self.scores.chunks_exact_mut(items)) {
                     sharpen(model, index, &jobs[request.at], place, scores, scratch)?;

@@ -20,6 +20,10 @@ pub struct PathState {
     pub refinement: Vec<f32>,
     /// c_t: the category belief, `[categories]`, sums to one; empty when it was not asked for.
     pub beliefs: Vec<f32>,
+    /// How much the path's last position looked at each event of the history: weights of the decoder's cross-attention,
+    /// averaged over its blocks and heads, the newest event last, `[events that the network reads]`, sum to one. Empty when
+    /// they are not kept.
+    pub attention: Vec<f32>,
 }
 
 /// Z: one vector for every token, `[M * D, width]`.
@@ -76,6 +80,9 @@ pub trait PathModel {
 
     /// Z.
     fn token_vectors(&self) -> TokenVectors<'_>;
+
+    /// Whether path states are to tell attention from here on. A network that cannot tell it tells none.
+    fn keep_attention(&mut self, _keep: bool) {}
 
     /// Reads the histories, each at least one entry.
     fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error>;

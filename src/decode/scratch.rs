@@ -6,10 +6,11 @@ use crate::domain::ItemNumber;
 
 use super::answers::{Answer, Standing};
 use super::corp::Verdict;
-use super::exact::best;
+use super::exact::{best, best_within};
 use super::expand::Marginals;
 use super::greatest::{Greatest, each_from};
 use super::job::DecodeJob;
+use super::limits::Room;
 use super::search::{Child, Live};
 use super::sums::{Scored, Softmax, mend};
 use super::watch::{Part, Watch};
@@ -84,13 +85,31 @@ impl Scratch {
         least.is_some()
     }
 
-    /// The `count` listed candidates that the scorer ranks first, lowest number first.
-    pub(super) fn best(&mut self, count: usize, index: &Index) -> Vec<ItemNumber> {
+    /// Lists also the `k` best candidates that there is room for, where they are not listed.
+    pub(super) fn list_within(&mut self, room: &Room<'_>, k: usize, scores: &[f32], index: &Index) {
+        let softmax = Softmax::of(scores);
+        let standing = |at: usize, log_p: f64| Standing::new(index, at as ItemNumber, log_p);
+        let best = best_within(room, k, scores, &softmax, &mut self.greatest, standing);
+        let listed = &self.root.numbers;
+        let mut numbers: Vec<ItemNumber> = best.iter().map(|standing| standing.item).collect();
+        numbers.retain(|number| listed.binary_search(number).is_err());
+        numbers.extend_from_slice(listed);
+        numbers.sort_unstable();
+        self.root.scores.clear();
+        self.root.scores.extend(numbers.iter().map(|&number| scores[number as usize]));
+        self.root.numbers = numbers;
+    }
+
+    /// The `count` listed candidates that the scorer ranks first, lowest number first; of those that there is room for, if
+    /// there are limits.
+    pub(super) fn best(&mut self, count: usize, index: &Index, room: Option<&Room<'_>>) -> Vec<ItemNumber> {
         let softmax = Softmax::of(&self.root.scores);
-        let numbers = &self.root.numbers;
-        let best = best(count, &self.root.scores, &softmax, &mut self.greatest, |at, log_p| {
-            Standing::new(index, numbers[at], log_p)
-        });
+        let Scored { numbers, scores } = &self.root;
+        let standing = |at: usize, log_p: f64| Standing::new(index, numbers[at], log_p);
+        let best = match room {
+            None => best(count, scores, &softmax, &mut self.greatest, standing),
+            Some(room) => best_within(room, count, scores, &softmax, &mut self.greatest, standing),
+        };
         let mut numbers: Vec<ItemNumber> = best.into_iter().map(|standing| standing.item).collect();
         numbers.sort_unstable();
         numbers

@@ -10,6 +10,7 @@ use crate::domain::{ItemNumber, Token};
 use super::answers::{Answer, Answers, Coverage, Standing};
 use super::corp::{Verdict, divergence, judge};
 use super::job::{DecodeJob, Outcome, Ranked};
+use super::limits::Room;
 use super::scoring::{Advance, PathState, TokenVectors};
 use super::scratch::Scratch;
 use super::settings::{Engine, Expansion};
@@ -89,6 +90,8 @@ pub(super) struct Search<'a> {
     trail: Trail,
     answers: Answers,
     outcome: Outcome,
+    /// Items that the answer must hold in the end.
+    needed: usize,
 }
 
 impl<'a> Search<'a> {
@@ -99,6 +102,7 @@ impl<'a> Search<'a> {
         live.push(Live { node: None, used: 0, score: 0.0, held: 0..0, extends: None });
         trail.clear();
         answers.reset(job.settings.expansion == Expansion::Flat);
+        let needed = job.needed(index);
         Self {
             job,
             index,
@@ -110,7 +114,8 @@ impl<'a> Search<'a> {
             drafted: None,
             trail,
             answers,
-            outcome: Outcome { short: job.root.len() < job.k, ..Outcome::default() },
+            outcome: Outcome { short: needed < job.k, ..Outcome::default() },
+            needed,
         }
     }
 
@@ -146,6 +151,9 @@ impl<'a> Search<'a> {
     ) {
         self.outcome.passes += 1;
         self.outcome.non_finite += scratch.ready(scores, self.index, self.job);
+        if self.job.explain {
+            self.trail.begin(&state.attention);
+        }
         let root = self.shorten(scores, scratch);
         self.live[0].held = 0..scratch.root.numbers.len();
         let finish_all = self.all_finish(&[0]);
@@ -187,33 +195,44 @@ impl<'a> Search<'a> {
 
     /// The answer, best items first, and the memory for another search.
     pub(super) fn finish(mut self) -> (Outcome, Memory) {
-        let (explain, trail) = (self.job.explain, &self.trail);
+        let (explain, events, trail) = (self.job.explain, self.job.history.len(), &self.trail);
         let ranked = |answer: &Answer| Ranked {
             item: answer.standing.item,
             score: answer.standing.score,
-            path: explain.then(|| trail.path(answer.node, answer.log_finish)),
+            path: explain.then(|| trail.path(answer.node, answer.log_finish, events)),
         };
-        self.outcome.items = self.answers.best(self.job.k).iter().map(ranked).collect();
+        self.outcome.items = self.answers.best(self.job.k, self.job.room(self.index)).map(ranked).collect();
         let Self { live, held, trail, answers, outcome, .. } = self;
         (outcome, Memory { live, held, trail, answers })
-    }
-
-    /// Items that the answer must hold in the end.
-    fn needed(&self) -> usize {
-        self.job.k.min(self.job.root.len())
     }
 
     /// The root's candidates or the shortlist of them, listed in the scratch; for a draft, its items are noted.
     fn shorten(&mut self, scores: &[f32], scratch: &mut Scratch) -> Candidates {
         let shortened = scratch.list(scores, self.job.root.len(), self.job.looked_at());
+        let room = self.job.room(self.index);
+        if let Some(room) = room.as_ref().filter(|_| shortened) {
+            scratch.list_within(room, self.job.k, scores, self.index);
+        }
         if self.drafts() {
-            self.drafted = Some(scratch.best(self.job.drafted(), self.index));
+            self.drafted = Some(self.draft(room, scratch));
         }
         if shortened {
             Candidates::of(self.index.len(), scratch.root.numbers.iter().copied())
         } else {
             self.job.root.clone()
         }
+    }
+
+    /// The items that a draft ranks, lowest number first. Limits hold for it, too, in proportion to its length, so that it has
+    /// more of each kind than can be answered, and what can be answered at least.
+    fn draft(&self, room: Option<Room<'_>>, scratch: &mut Scratch) -> Vec<ItemNumber> {
+        let (count, k) = (self.job.drafted(), self.job.k);
+        let Some(room) = room else { return scratch.best(count, self.index, None) };
+        let mut numbers = scratch.best(k, self.index, Some(&room));
+        numbers.extend(scratch.best(count, self.index, Some(&room.wider(count, k))));
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
     }
 
     /// CORP. `kept` takes the places of the live paths that go on, best first.
@@ -235,8 +254,8 @@ impl<'a> Search<'a> {
             Verdict { divergence, inconsistent, kept: !compared }
         }));
         if compared {
-            let mut coverage = Coverage::of(&self.answers, settings.expansion);
-            let needed = self.needed();
+            let mut coverage = Coverage::of(&self.answers, settings.expansion, self.job.room(self.index));
+            let needed = self.needed;
             judge(verdicts, settings.beam, |path| {
                 if let Some(path) = path {
                     coverage.add(&self.held.numbers[self.live[path].held.clone()]);
@@ -271,6 +290,7 @@ impl<'a> Search<'a> {
                 divergence: verdict.divergence.filter(|_| self.depth > 1),
                 pruned_siblings: siblings.filter(|(_, sibling)| sibling.pruned()).count() as u32,
                 inconsistent: verdict.inconsistent,
+                attention: states[at].attention.clone(),
             };
             self.trail.note(node, reading);
         }
@@ -350,7 +370,8 @@ impl<'a> Search<'a> {
         let settings = self.job.settings;
         // Every path to a drafted item is followed.
         let beam = if self.drafts() { usize::MAX } else { settings.beam };
-        if let Some(kth) = self.answers.kth(self.job.k, &mut scratch.scores) {
+        let room = self.job.room(self.index);
+        if let Some(kth) = self.answers.kth(self.job.k, room.clone(), &mut scratch.scores) {
             scratch.children.retain(|child| child.score as f32 >= kth);
         }
         let children = &mut scratch.children;
@@ -362,8 +383,11 @@ impl<'a> Search<'a> {
         children[..sorted].sort_unstable_by(Child::order);
 
         let reserve = if self.corp_reads(self.depth + 1) { settings.reserve } else { 0 };
-        let needed = self.needed();
-        let mut coverage = Coverage::of(&self.answers, settings.expansion);
+        let needed = self.needed;
+        // Twice the share of the beam that a limit is of the answer: what is beyond could hardly be answered.
+        let (times, by) = (2 * settings.beam.max(self.job.k), self.job.k);
+        let mut places = room.clone().filter(|_| !self.drafts()).map(|room| room.wider(times, by));
+        let mut coverage = Coverage::of(&self.answers, settings.expansion, room);
         let mut sets = HashSet::new();
         let (mut best, mut spare) = (0, 0);
         let lone_ends = !settings.full_path && settings.finish_at > 0 && !self.reads_beliefs();
@@ -391,12 +415,16 @@ impl<'a> Search<'a> {
             self.narrow(source, parent.held.clone(), child.token, &mut next_held);
             scratch.watch.turns_to(Part::Selection);
             let range = start..next_held.numbers.len();
-            if within_beam {
-                best += 1;
-                coverage.add(&next_held.numbers[range.clone()]);
-            } else {
-                spare += 1;
+            let held = &next_held.numbers[range.clone()];
+            let counts = within_beam && coverage.add(held);
+            let placed = |places: &mut Room<'_>| (best < beam || !within_beam) && places.take_path(held);
+            if !places.as_mut().is_none_or(placed) && !counts {
+                // Its kind has its places, and nothing of it is needed.
+                next_held.numbers.truncate(start);
+                next_held.scores.truncate(start);
+                continue;
             }
+            *(if within_beam { &mut best } else { &mut spare }) += 1;
             let node = Some(self.trail.choose(parent.node, child.token, child.log_p));
             if let (true, &[item]) = (lone_ends, &next_held.numbers[range.clone()]) {
                 // Its only candidate is certain, whatever the decoder would say.

@@ -1,9 +1,12 @@
 //! The tree of the tokens that a search chose, from which paths are told.
 
-use crate::domain::{Belief, Path, Step, Token};
+use crate::domain::{Attended, Belief, Path, Step, Token};
 
 /// How many of the likeliest categories a step tells.
 const TOLD: usize = 3;
+
+/// How many of the events that were looked at most a path tells.
+const EVENTS: usize = 5;
 
 /// One chosen token.
 #[derive(Debug, Clone)]
@@ -27,18 +30,28 @@ pub(super) struct Reading {
     pub(super) pruned_siblings: u32,
     /// CORP would have pruned it, but nothing better was left.
     pub(super) inconsistent: bool,
+    /// How much each event was looked at.
+    pub(super) attention: Vec<f32>,
 }
 
 /// Every token that one search chose.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     nodes: Vec<Node>,
+    /// How much each event was looked at before the first token.
+    begin: Vec<f32>,
 }
 
 impl Trail {
     /// Forgets all, keeps the memory.
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
+        self.begin.clear();
+    }
+
+    /// Notes how much each event was looked at before the first token.
+    pub(super) fn begin(&mut self, attention: &[f32]) {
+        self.begin.extend_from_slice(attention);
     }
 
     /// A token chosen after `parent` (none: the first). Answers its place.
@@ -73,8 +86,9 @@ impl Trail {
         }) >> 7
     }
 
-    /// The path to a node, and what the item took of it.
-    pub(super) fn path(&self, node: Option<usize>, log_finish: f64) -> Path {
+    /// The path to a node, and what the item took of it. `events` are those of the history, of which the decoder looked at
+    /// the last ones.
+    pub(super) fn path(&self, node: Option<usize>, log_finish: f64, events: usize) -> Path {
         let mut steps: Vec<Step> = self
             .back(node)
             .map(|node| Step {
@@ -87,7 +101,20 @@ impl Trail {
             })
             .collect();
         steps.reverse();
-        Path { steps, finish: probability(log_finish) }
+        Path { steps, finish: probability(log_finish), attended: self.attended(node, events) }
+    }
+
+    /// The events that were looked at most on the way to a node, its beginning included; ties: the newest first.
+    fn attended(&self, node: Option<usize>, events: usize) -> Vec<Attended> {
+        let read = || self.back(node).map(|node| &node.reading.attention).chain([&self.begin]);
+        let positions = read().filter(|attention| !attention.is_empty()).count().max(1) as f32;
+        let share = |at: usize| read().filter_map(|attention| attention.get(at)).sum::<f32>() / positions;
+        let unread = events.saturating_sub(self.begin.len());
+        let attended = |at: usize| Attended { event: unread + at, weight: share(at).clamp(0.0, 1.0) };
+        let mut attended: Vec<Attended> = (0..self.begin.len().min(events)).map(attended).collect();
+        attended.sort_by(|one, other| other.weight.total_cmp(&one.weight).then(other.event.cmp(&one.event)));
+        attended.truncate(EVENTS);
+        attended
     }
 
     /// From a node back to the first token.

@@ -20,7 +20,7 @@ pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, Us
 pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Overload, Violation};
 pub use item::{Item, ItemNumber};
-pub use path::{Belief, Path, Step};
+pub use path::{Attended, Belief, Path, Step};
 pub use request::{
     DecodeOverrides, Engine, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage, Steering,
 };

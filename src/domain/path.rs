@@ -11,6 +11,15 @@ pub struct Belief {
     pub probability: f32,
 }
 
+/// How much the decoder looked at one event of the history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attended {
+    /// The event's place in the history that was decoded, oldest first.
+    pub event: usize,
+    /// In `[0, 1]`: its share of the decoder's cross-attention, averaged over blocks, heads and the positions of the path.
+    pub weight: f32,
+}
+
 /// One decoding step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -36,4 +45,6 @@ pub struct Path {
     pub steps: Vec<Step>,
     /// p(item | history, steps): what the item itself took of the path's probability, 1 when it was the only one left.
     pub finish: f32,
+    /// The events that the decoder looked at most while it wrote the path, most first. None where the network does not tell.
+    pub attended: Vec<Attended>,
 }

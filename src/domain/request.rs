@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Assignment, Event, ForcedArm, Path};
+use super::{Assignment, Event, EventKind, ForcedArm, Path};
 
 /// One request for recommendations, every field checked.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -57,7 +57,8 @@ pub struct Filter {
     pub exclude_seen: bool,
 }
 
-/// What to show more or less of: nats added to the scores of items. The default adds nothing.
+/// What to show more or less of: nats added to the scores of items, and how many of a category at most. The default adds and
+/// limits nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Steering {
     /// Categories at any level; every item that has one gets this on top. Unknown names move nothing.
@@ -65,6 +66,10 @@ pub struct Steering {
     /// Items; an item like one of them gets this on top, in the proportion of the tokens that they share. Unknown ids
     /// move nothing.
     pub likes: Vec<(String, f32)>,
+    /// Most items with the same first category; at least 1. None: any number.
+    pub max_per_category: Option<usize>,
+    /// Categories at any level, and how many items of each an answer may hold.
+    pub limits: Vec<(String, usize)>,
 }
 
 /// What ranks the items.
@@ -192,4 +197,8 @@ pub struct NamedPath {
     pub path: Path,
     /// For each step, the names of its beliefs' categories, in the same order.
     pub category_names: Vec<Vec<String>>,
+    /// For each event that was looked at most, its item's id and its kind, in the same order.
+    pub event_names: Vec<(String, EventKind)>,
+    /// All of it in a line, for people.
+    pub reason: String,
 }

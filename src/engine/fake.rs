@@ -158,6 +158,7 @@ impl PathModel for FakeModel {
             PathState {
                 refinement: (0..SHAPE.tokens()).map(|place| noise(seed, 200 + place)).collect(),
                 beliefs: beliefs.into_iter().map(|belief| belief / sum).collect(),
+                attention: Vec::new(),
             }
         };
         Ok(self.paths.iter().map(state).collect())

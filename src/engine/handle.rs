@@ -26,7 +26,7 @@ pub struct DecodeRequest {
     pub settings: DecodeSettings,
     /// Whether to tell each item's path.
     pub explain: bool,
-    /// What is added to scores; neutral: nothing.
+    /// What is added to scores, and how many of a kind may be answered; neutral: nothing, and any number.
     pub bias: Bias,
     /// When the answer is worth nothing any more.
     pub deadline: Instant,

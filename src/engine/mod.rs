@@ -21,7 +21,7 @@ mod timed;
 mod warmup;
 
 // Words of its own requests and answers, so that whoever asks an engine need not know how it decodes.
-pub use crate::decode::{Bias, DecodeSettings, Outcome, Placement, Ranked};
+pub use crate::decode::{Bias, DecodeSettings, Limits, Outcome, Placement, Ranked};
 pub use config::EngineConfig;
 pub use growth::Growth;
 pub use handle::{DecodeRequest, EngineAnswer, EngineHandle};

@@ -33,6 +33,10 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
         self.model.token_vectors()
     }
 
+    fn keep_attention(&mut self, keep: bool) {
+        self.model.keep_attention(keep);
+    }
+
     fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error> {
         let started = Instant::now();
         let outcome = self.model.encode(histories);

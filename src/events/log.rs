@@ -153,6 +153,17 @@ impl EventLog {
         }
     }
 
+    /// Writes down exposures of other servers, which were given at these times; resolves when they are durable. Whoever reads
+    /// the log counts a request once, so that they may be sent again.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub(super) async fn take_exposures(&self, exposures: Vec<(i64, Exposure)>) -> Result<(), Refusal> {
+        let (done, outcome) = oneshot::channel();
+        self.send(Command::Exposed { exposures, done })?;
+        outcome.await.unwrap_or(Err(Refusal::Unwritable))
+    }
+
     /// Takes every event and exposure of the user out of the log's files, and tells the follower; resolves when that is
     /// durable.
     ///

@@ -6,6 +6,7 @@
 //! Beside events the log holds exposures, which answer of an experiment's arm was given to whom ([`EventLog::expose`]).
 //! For these nobody waits: a bounded queue of their own drops what the writer is too busy for.
 
+mod carrier;
 mod config;
 mod exposure_queue;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod table_tests;
 mod tests;
 mod writer;
 
+pub use carrier::ExposureCarrier;
 pub use config::{EventsConfig, NatsConfig, Sync};
 pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records, read_records_after};
 pub use nats::{EventStream, StreamError};

@@ -4,7 +4,7 @@
 //! A message is one event, as a record of the log; its subject ends with a hash of the user's id, and its `Nats-Msg-Id` is
 //! the event's id, so that the stream leaves out what it took in a while ago. The log leaves out what it holds by the same
 //! id: a message that is delivered again, as after a crash between writing and telling, counts once. The consumer is
-//! durable and called as the log.
+//! durable and called as the log. Exposures go the same way ([`super::carrier`]), but into the own log at once.
 
 use std::collections::HashMap;
 use std::future::IntoFuture;
@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_stream::StreamExt;
 
+use super::carrier::ORIGIN;
 use super::config::NatsConfig;
 use super::log::EventLog;
 use super::record::{Found, Logged, Record};
@@ -33,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long further messages are waited for once one has come.
 const SOON: Duration = Duration::from_millis(2);
 /// How long to wait after a failure.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// A message that was not acknowledged by then is delivered again.
 const ACK_WAIT: Duration = Duration::from_secs(5);
 /// Seconds of a day.
@@ -61,23 +62,24 @@ pub enum StreamError {
 /// The stream that servers share. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct EventStream {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    config: NatsConfig,
-    context: Context,
+pub(super) struct Inner {
+    pub(super) config: NatsConfig,
+    pub(super) context: Context,
     /// Of users that were forgotten: up to which place of the stream their messages are gone. Held while messages are
     /// written into the log, so that none is written behind a user's back.
     forgotten: Mutex<HashMap<String, u64>>,
-    metrics: StreamMetrics,
+    pub(super) metrics: StreamMetrics,
 }
 
 #[derive(Debug)]
-struct StreamMetrics {
+pub(super) struct StreamMetrics {
     published: IntCounter,
     failed: IntCounter,
+    pub(super) exposures_dropped: IntCounter,
     pending: IntGauge,
 }
 
@@ -89,14 +91,19 @@ impl StreamMetrics {
             "reg4rec_events_stream_pending",
             "Messages of the stream that are not in this server's log yet",
         )?;
+        let exposures_dropped = IntCounter::new(
+            "reg4rec_exposures_unpublished_total",
+            "Exposures of this server's log that other servers do not hear of, as too many waited for the stream",
+        )?;
+        registry.register(Box::new(exposures_dropped.clone()))?;
         registry.register(Box::new(published.clone()))?;
         registry.register(Box::new(failed.clone()))?;
         registry.register(Box::new(pending.clone()))?;
-        Ok(Self { published, failed, pending })
+        Ok(Self { published, failed, exposures_dropped, pending })
     }
 }
 
-fn away(error: impl std::fmt::Display) -> StreamError {
+pub(super) fn away(error: impl std::fmt::Display) -> StreamError {
     StreamError::Away(error.to_string())
 }
 
@@ -174,7 +181,7 @@ impl EventStream {
         Ok(recorded)
     }
 
-    fn subject(&self, user: &str) -> String {
+    pub(super) fn subject(&self, user: &str) -> String {
         format!("{}.{}", self.inner.config.subject, hex(user.as_bytes()))
     }
 
@@ -285,7 +292,11 @@ impl EventStream {
             let message = next.ok_or_else(|| away("the consumer ended"))?.map_err(away)?;
             let info = message.info().map_err(away)?;
             pending = info.pending;
-            fresh.push((message.subject.to_string(), info.stream_sequence, message.payload.clone()));
+            let origin = message.headers.as_ref().and_then(|headers| headers.get(ORIGIN));
+            // Of its own exposures the log had each before the stream.
+            if origin.is_none_or(|origin| origin.as_str() != log.name()) {
+                fresh.push((message.subject.to_string(), info.stream_sequence, message.payload.clone()));
+            }
             taken.push(message);
             patience = SOON;
         }
@@ -296,18 +307,22 @@ impl EventStream {
         let forgotten = self.inner.forgotten.lock().await;
         fresh.retain(|(subject, place, _)| forgotten.get(subject).is_none_or(|until| place > until));
         let mut arrived = i64::MIN;
-        let mut events = Vec::with_capacity(fresh.len());
+        let (mut events, mut exposures) = (Vec::with_capacity(fresh.len()), Vec::new());
         for (_, place, payload) in fresh {
             match Record::read(&payload) {
-                Found::Record(record, _) => {
-                    if let Record::Event(logged) = *record {
+                Found::Record(record, _) => match *record {
+                    Record::Event(logged) => {
                         arrived = arrived.max(logged.arrived_ms);
                         events.push(logged.event);
                     }
-                }
+                    Record::Exposure(exposed) => exposures.push((exposed.arrived_ms, exposed.exposure)),
+                },
                 // Nobody can read it, now or later.
                 _ => tracing::error!(place, "a message of the event stream is no event, and is passed over"),
             }
+        }
+        if !exposures.is_empty() {
+            log.take_exposures(exposures).await.map_err(away)?;
         }
         if !events.is_empty() {
             log.record(events, arrived).await.map_err(away)?;
@@ -338,6 +353,6 @@ fn made_up() -> Result<String, StreamError> {
 }
 
 /// The head of the SHA-256 in hex: what an id looks like in a subject or a header, which take no free text.
-fn hex(id: &[u8]) -> String {
+pub(super) fn hex(id: &[u8]) -> String {
     Sha256::digest(id)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -103,7 +103,7 @@ impl Logged {
 }
 
 impl Exposed {
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         let stored = Stored {
             sequence: self.sequence,
             arrived_ms: self.arrived_ms,

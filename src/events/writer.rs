@@ -16,7 +16,7 @@ use super::metrics::EventsMetrics;
 use super::record::{Exposed, Logged, Record};
 use super::segment::{Removed, Segment, SegmentError, io_error, sync_directory};
 use super::table;
-use crate::domain::{Forgotten, Recorded, UserEvent};
+use crate::domain::{Exposure, Forgotten, Recorded, UserEvent};
 
 /// Most requests that are written together, ...
 const TOGETHER: usize = 1024;
@@ -38,6 +38,11 @@ pub(super) enum Command {
     },
     /// Exposures wait in their own queue.
     Expose,
+    /// Exposures that somebody waits for.
+    Exposed {
+        exposures: Vec<(i64, Exposure)>,
+        done: oneshot::Sender<Result<(), Refusal>>,
+    },
 }
 
 /// One request of those that are written together.
@@ -95,6 +100,11 @@ pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>, mut 
                     writer.record(batch);
                 }
                 Command::Expose => {}
+                Command::Exposed { exposures, done } => {
+                    let outcome = writer.write_exposures(exposures).and_then(|()| writer.settle());
+                    // Whoever asked may be gone; they may come again.
+                    let _gone = done.send(outcome.map_err(|_| Refusal::Unwritable));
+                }
             }
         }
         writer.expose(&mut shown);
@@ -220,9 +230,13 @@ impl Writer {
     /// wait for their sync.
     fn expose(&mut self, shown: &mut ExposureReceiver) {
         let waiting = shown.take();
-        if waiting.is_empty() {
-            return;
+        if !waiting.is_empty() {
+            // Told and counted; nobody waits.
+            let _lost = self.write_exposures(waiting);
         }
+    }
+
+    fn write_exposures(&mut self, waiting: Vec<(i64, Exposure)>) -> io::Result<()> {
         let first = self.active.last + 1;
         let record = |(sequence, (arrived_ms, exposure))| Record::Exposure(Exposed { sequence, arrived_ms, exposure });
         let (records, long): (Vec<_>, Vec<_>) = (first..).zip(waiting).map(record).partition(|record| record.fits());
@@ -235,6 +249,7 @@ impl Writer {
             tracing::error!(path = %self.active.path.display(), %error, "exposures are lost to the log, until it can be written");
         }
         self.losing = outcome.is_err();
+        outcome
     }
 
     /// Appends all of it to the active segment, or nothing.

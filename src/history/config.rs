@@ -49,8 +49,15 @@ pub struct HistoryConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `redis://[USER:PASSWORD@]HOST:PORT[/DB]`; of a cluster some of its nodes, with commas between them.
+    /// `redis://[USER:PASSWORD@]HOST:PORT[/DB]`, or `rediss://` for TLS; of a cluster some of its nodes, with commas between
+    /// them.
     pub url: Secret,
+    /// PEM file of the authorities that sign the server's certificate. Empty: those of the system.
+    pub ca: PathBuf,
+    /// PEM file of the certificate that is shown to the server. Empty: none.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
     /// Whether it is a cluster.
     pub cluster: bool,
     /// Connections; 1 to 256. Each carries many commands at once.
@@ -79,7 +86,39 @@ impl Default for HistoryConfig {
 
 impl Default for RedisConfig {
     fn default() -> Self {
-        Self { url: Secret::default(), cluster: false, pool: 4, prefix: "reg4rec".to_owned(), keep_days: 0 }
+        Self {
+            url: Secret::default(),
+            ca: PathBuf::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            cluster: false,
+            pool: 4,
+            prefix: "reg4rec".to_owned(),
+            keep_days: 0,
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Whether every address is one for TLS.
+    pub fn is_tls(&self) -> bool {
+        self.url.reveal().split(',').all(|url| url.trim().starts_with("rediss://"))
+    }
+
+    fn tls_problems(&self) -> Vec<Violation> {
+        let files = [("redis.ca", &self.ca), ("redis.certificate", &self.certificate), ("redis.key", &self.key)];
+        let given = |path: &PathBuf| !path.as_os_str().is_empty();
+        let mut wrong = Vec::new();
+        if !self.url.is_empty() && !self.is_tls() {
+            let set = files.iter().filter(|(_, path)| given(path));
+            wrong.extend(set.map(|(field, path)| {
+                Violation::new(*field, format!("{path:?}: expected none with an address that is not rediss://"))
+            }));
+        }
+        if given(&self.certificate) != given(&self.key) {
+            wrong.push(Violation::new("redis.key", "expected a certificate and its key, or neither"));
+        }
+        wrong
     }
 }
 
@@ -111,6 +150,7 @@ impl HistoryConfig {
         if self.store == StoreKind::Redis && self.redis.url.is_empty() {
             wrong.push(Violation::new("redis.url", "empty: expected redis://HOST:PORT"));
         }
+        wrong.extend(self.redis.tls_problems());
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 

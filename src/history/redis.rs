@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Pipeline, RedisError, RedisResult, Value, from_redis_value};
+use redis::{Client, ClientTlsConfig, Pipeline, RedisError, RedisResult, TlsCertificates, Value, from_redis_value};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -141,24 +142,39 @@ fn score(time: i64, order: u64) -> f64 {
     time as f64 + (order % PARTS) as f64 / PARTS as f64
 }
 
+/// What is trusted and shown over TLS.
+fn certificates(config: &RedisConfig) -> Result<TlsCertificates, StoreError> {
+    let read = |field: &'static str, path: &Path| {
+        let refused = |error| StoreError::Settings { field, reason: format!("{}: {error}", path.display()) };
+        let given = !path.as_os_str().is_empty();
+        given.then(|| std::fs::read(path).map_err(refused)).transpose()
+    };
+    let (certificate, key) = (read("redis.certificate", &config.certificate)?, read("redis.key", &config.key)?);
+    let client_tls = certificate.zip(key).map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    Ok(TlsCertificates { client_tls, root_cert: read("redis.ca", &config.ca)? })
+}
+
 impl Link {
     fn new(config: &RedisConfig) -> Result<Self, StoreError> {
         // The text of an error may show the URL, and with it a password.
         let refused = |_: RedisError| StoreError::Settings {
             field: "redis.url",
-            reason: "no URL of Redis, expected redis://[USER:PASSWORD@]HOST:PORT[/DB]".to_owned(),
+            reason: "no URL of Redis, expected redis[s]://[USER:PASSWORD@]HOST:PORT[/DB]".to_owned(),
         };
         if config.cluster {
             let nodes: Vec<&str> = config.url.reveal().split(',').map(str::trim).collect();
-            let client = ClusterClient::builder(nodes)
-                .connection_timeout(CONNECT)
-                .response_timeout(LONGEST)
-                .retries(1)
-                .build()
-                .map_err(refused)?;
+            let builder =
+                ClusterClient::builder(nodes).connection_timeout(CONNECT).response_timeout(LONGEST).retries(1);
+            let builder = if config.is_tls() { builder.certs(certificates(config)?) } else { builder };
+            let client = builder.build().map_err(refused)?;
             return Ok(Self::Cluster(Box::new(ClusterLink { client, open: Mutex::new(None) })));
         }
-        let client = Client::open(config.url.reveal()).map_err(refused)?;
+        let client = if config.is_tls() {
+            Client::build_with_tls(config.url.reveal(), certificates(config)?)
+        } else {
+            Client::open(config.url.reveal())
+        };
+        let client = client.map_err(refused)?;
         let settings = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100))

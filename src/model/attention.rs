@@ -78,12 +78,29 @@ impl<B: Backend> Attention<B> {
     /// - hidden: broadcasts to `[batch, heads, rows, positions]`
     /// - output: `[batch * rows, d]`
     pub fn attend(&self, queries: Tensor<B, 2>, memory: &KeysValues<B>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 2> {
+        self.read(self.weights(queries, memory, hidden), memory)
+    }
+
+    /// How much each query row looks at each position of its batch entry's memory.
+    ///
+    /// # Shapes
+    ///
+    /// - queries: `[batch * rows, d]`
+    /// - hidden: broadcasts to `[batch, heads, rows, positions]`
+    /// - output: `[batch, heads, rows, positions]`
+    pub fn weights(&self, queries: Tensor<B, 2>, memory: &KeysValues<B>, hidden: Tensor<B, 4, Bool>) -> Tensor<B, 4> {
         let [batch, heads, positions, head_width] = memory.keys.dims();
         let queries = self.split(through(&self.query, queries) / (head_width as f32).sqrt(), batch); // [batch, heads, rows, head width]
         let rows = queries.dims()[2];
         let scores = queries.matmul(memory.keys.clone().swap_dims(2, 3)); // [batch, heads, rows, positions]
         let hidden = hidden.expand([batch, heads, rows, positions]);
-        let weights = self.dropout.forward(softmax(scores.mask_fill(hidden, -1.0e9), 3));
+        self.dropout.forward(softmax(scores.mask_fill(hidden, -1.0e9), 3))
+    }
+
+    /// What is read by looking so: [`Self::weights`] to `[batch * rows, d]`.
+    pub fn read(&self, weights: Tensor<B, 4>, memory: &KeysValues<B>) -> Tensor<B, 2> {
+        let [batch, heads, rows, _] = weights.dims();
+        let head_width = memory.values.dims()[3];
         let read = weights.matmul(memory.values.clone()); // [batch, heads, rows, head width]
         let read = read.swap_dims(1, 2).reshape([batch * rows, heads * head_width]);
         through(&self.output, read)

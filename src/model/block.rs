@@ -112,7 +112,7 @@ impl<B: Backend> DecoderBlock<B> {
     /// - x: `[paths * steps, d]`
     /// - path_hidden: broadcasts to `[paths, heads, steps, path positions]`
     /// - history_hidden: broadcasts to `[requests, heads, paths * steps / requests, events]`
-    /// - output: `[paths * steps, d]`
+    /// - output: `[paths * steps, d]`; and how much each row looks at each event, `[requests, heads, rows, events]`
     pub fn forward(
         &self,
         x: Tensor<B, 2>,
@@ -120,11 +120,12 @@ impl<B: Backend> DecoderBlock<B> {
         path_hidden: Tensor<B, 4, Bool>,
         history: &KeysValues<B>,
         history_hidden: Tensor<B, 4, Bool>,
-    ) -> Tensor<B, 2> {
+    ) -> (Tensor<B, 2>, Tensor<B, 4>) {
         let read = self.path_attention.attend(self.path_norm.forward(x.clone()), path, path_hidden);
         let x = x + self.dropout.forward(read);
-        let read = self.history_attention.attend(self.history_norm.forward(x.clone()), history, history_hidden);
-        self.feed_forward.forward(x + self.dropout.forward(read))
+        let looked = self.history_attention.weights(self.history_norm.forward(x.clone()), history, history_hidden);
+        let read = self.history_attention.read(looked.clone(), history);
+        (self.feed_forward.forward(x + self.dropout.forward(read)), looked)
     }
 }
 

@@ -67,9 +67,8 @@ impl NetworkConfig {
             wrong.push(Violation::new("codes.codebooks", format!("{}: expected at most 64", self.codes.codebooks)));
         }
         match self.head_width {
-            None if self.heads == 0 || !self.width.is_multiple_of(self.heads) => {
-                wrong.push(Violation::new("heads", format!("{}: expected a divisor of width {}", self.heads, self.width)))
-            }
+            None if self.heads == 0 || !self.width.is_multiple_of(self.heads) => wrong
+                .push(Violation::new("heads", format!("{}: expected a divisor of width {}", self.heads, self.width))),
             Some(width) if !(1..=Self::WIDEST_HEAD).contains(&width) => {
                 let expected = format!("{width}: expected 1 to {}", Self::WIDEST_HEAD);
                 wrong.push(Violation::new("head_width", expected));

@@ -243,6 +243,20 @@ impl<B: Backend> Network<B> {
         history: &[KeysValues<B>],
         history_hidden: Tensor<B, 4, Bool>,
     ) -> Tensor<B, 2> {
+        self.decode_looking(x, paths, past, history, history_hidden, &mut |_| ())
+    }
+
+    /// As [`Self::decode`]; tells `look` of each block how much each row looks at each event,
+    /// `[requests, heads, rows per request, events]`.
+    pub fn decode_looking(
+        &self,
+        x: Tensor<B, 2>,
+        paths: usize,
+        past: &mut Vec<KeysValues<B>>,
+        history: &[KeysValues<B>],
+        history_hidden: Tensor<B, 4, Bool>,
+        look: &mut dyn FnMut(Tensor<B, 4>),
+    ) -> Tensor<B, 2> {
         let device = x.device();
         let new = x.dims()[0] / paths;
         let before = past.first().map_or(0, |layer| layer.keys.dims()[2]);
@@ -259,7 +273,9 @@ impl<B: Backend> Network<B> {
                 }
                 None => past.push(memory.clone()),
             }
-            x = block.forward(x, &memory, hidden.clone(), history, history_hidden.clone());
+            let (read, looked) = block.forward(x, &memory, hidden.clone(), history, history_hidden.clone());
+            look(looked);
+            x = read;
         }
         self.decoder_norm.forward(x)
     }

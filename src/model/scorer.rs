@@ -25,6 +25,7 @@ pub struct NetworkScorer<B: Backend> {
     /// Z, `[M * D, d]`.
     tokens: Vec<f32>,
     device: B::Device,
+    keeps_attention: bool,
     batch: Option<BatchState<B>>,
 }
 
@@ -32,6 +33,8 @@ pub struct NetworkScorer<B: Backend> {
 #[derive(Debug)]
 struct BatchState<B: Backend> {
     requests: usize,
+    /// Events of each history.
+    lengths: Vec<usize>,
     /// h of each request, `[requests, d]`.
     queries: Tensor<B, 2>,
     /// Keys and values of the histories, one per decoder block.
@@ -83,7 +86,7 @@ impl<B: Backend> NetworkScorer<B> {
         check_codes(&config, codes)?;
         let item_vectors = network.item_vectors(flat_codes(codes, &device));
         let tokens = floats(network.tokens())?;
-        Ok(Self { network, config, item_vectors, tokens, device, batch: None })
+        Ok(Self { network, config, item_vectors, tokens, device, keeps_attention: false, batch: None })
     }
 
     /// Lengths are rounded up to a short list, so that a device that compiles kernels per shape sees few shapes.
@@ -175,6 +178,10 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         TokenVectors { rows: &self.tokens, width: self.config.width, sums: None }
     }
 
+    fn keep_attention(&mut self, keep: bool) {
+        self.keeps_attention = keep;
+    }
+
     fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
         check_histories(histories, self.config.items)?;
         let requests = histories.len();
@@ -194,6 +201,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let hidden = Tensor::from_data(TensorData::new(padding, [requests, 1, 1, length]), &self.device);
         self.batch = Some(BatchState {
             requests,
+            lengths,
             queries,
             history: self.network.history_memory(states, requests),
             hidden,
@@ -219,6 +227,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let batch = self.batch.as_mut().ok_or(ScorerError::Sequence("advance before encode"))?;
         let grid = Grid::place(rows, batch.requests)?;
         let paths = grid.rows * batch.requests;
+        let most = batch.hidden.dims()[3];
         let x = match batch.steps {
             None => {
                 if rows.iter().any(|row| row.extends.is_some()) {
@@ -249,8 +258,19 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
                 self.network.token_inputs(self.network.tokens().select(0, tokens), steps + 1)
             }
         };
-        let states = self.network.decode(x, paths, &mut batch.past, &batch.history, batch.hidden.clone()); // [paths, d]
+        let mut looked: Option<Tensor<B, 4>> = None;
+        let keeps = self.keeps_attention;
+        let look = &mut |block: Tensor<B, 4>| {
+            if keeps {
+                looked = Some(looked.take().map_or(block.clone(), |before| before + block));
+            }
+        };
+        let (history, hidden) = (&batch.history, batch.hidden.clone());
+        let states = self.network.decode_looking(x, paths, &mut batch.past, history, hidden, look); // [paths, d]
         batch.rows = grid.places;
+        // The mean over heads and blocks, [paths, events].
+        let mean = |sum: Tensor<B, 4>| (sum.mean_dim(1) / batch.history.len() as f32).reshape([paths, most]);
+        let looked = looked.map(|sum| floats(mean(sum))).transpose()?;
 
         let refinements = self.network.refinements(states.clone()); // [paths, d]
         let (refinements, found) = if beliefs {
@@ -261,6 +281,10 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         let state = |&at: &usize| PathState {
             refinement: row_of(&refinements, self.config.width, at),
             beliefs: if beliefs { row_of(&found, self.config.categories, at) } else { Vec::new() },
+            attention: match &looked {
+                Some(looked) => row_of(looked, most, at)[..batch.lengths[at / grid.rows]].to_vec(),
+                None => Vec::new(),
+            },
         };
         Ok(batch.rows.iter().map(state).collect())
     }

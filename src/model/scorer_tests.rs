@@ -80,6 +80,7 @@ fn states_close(a: &[PathState], b: &[PathState]) {
     for (a, b) in a.iter().zip(b) {
         close(&a.refinement, &b.refinement);
         close(&a.beliefs, &b.beliefs);
+        close(&a.attention, &b.attention);
     }
 }
 
@@ -133,6 +134,34 @@ fn batched_histories_equal_single_ones() {
     }
 }
 
+fn tells_attention(scorer: &mut impl PathModel<Error = ScorerError>, config: &NetworkConfig) {
+    let silent = walk(scorer, config.items);
+    scorer.keep_attention(true);
+    let telling = walk(scorer, config.items);
+    let requests = [&[0, 1, 2][..], &[0, 2, 2, 1], &[2, 2]];
+    for ((silent, telling), requests) in silent.0.iter().zip(&telling.0).zip(requests) {
+        for ((silent, telling), request) in silent.iter().zip(telling).zip(requests) {
+            assert_eq!((&silent.refinement, &silent.beliefs), (&telling.refinement, &telling.beliefs));
+            assert!(silent.attention.is_empty());
+            let events = [1, 11, 2][*request].min(config.max_history);
+            assert_eq!(telling.attention.len(), events);
+            assert!((telling.attention.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{:?}", telling.attention);
+            assert!(telling.attention.iter().all(|weight| *weight > 0.0));
+        }
+    }
+    let first = &telling.0[1];
+    assert_ne!(first[1].attention, first[2].attention, "siblings look at different events");
+}
+
+#[test]
+fn who_is_asked_tells_how_much_each_path_looks_at_each_event_and_says_the_same_otherwise() {
+    for config in [tiny(), odd()] {
+        let network = network(&config);
+        tells_attention(&mut on_cpu(&network, &config), &config);
+        tells_attention(&mut on_burn(&network, &config), &config);
+    }
+}
+
 #[test]
 fn long_histories_in_large_batches_are_read_as_burn_reads_them() {
     let config = NetworkConfig { max_history: 150, ..wide() };
@@ -156,8 +185,11 @@ fn long_histories_in_large_batches_are_read_as_burn_reads_them() {
 fn the_cpus_own_form_gives_what_burn_gives() {
     for config in [tiny(), odd(), wide()] {
         let network = network(&config);
-        let (ours, our_scores) = walk(&mut on_cpu(&network, &config), config.items);
-        let (theirs, their_scores) = walk(&mut on_burn(&network, &config), config.items);
+        let (mut cpu, mut burn) = (on_cpu(&network, &config), on_burn(&network, &config));
+        cpu.keep_attention(true);
+        burn.keep_attention(true);
+        let (ours, our_scores) = walk(&mut cpu, config.items);
+        let (theirs, their_scores) = walk(&mut burn, config.items);
         close(&our_scores, &their_scores);
         ours.iter().zip(&theirs).for_each(|(ours, theirs)| states_close(ours, theirs));
         let silent = on_cpu(&network, &config);

@@ -49,7 +49,7 @@ impl Popularity {
     }
 
     /// The k most popular items of the root. Scores are ln of prior / sum of priors over the root, each prior with what
-    /// the bias adds to its logarithm.
+    /// the bias adds to its logarithm; those that its limits let pass.
     pub(super) fn best(&self, index: &Index, root: &Candidates, bias: &Bias, k: usize) -> Outcome {
         if !bias.is_neutral() {
             return steered(index, root, bias, k);
@@ -75,7 +75,7 @@ fn steered(index: &Index, root: &Candidates, bias: &Bias, k: usize) -> Outcome {
     let log_mass = log_sum(|| scored.iter().map(|(_, score)| *score));
     scored.sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
     let ranked = |(item, score)| Ranked { item, score: (score - log_mass) as f32, path: None };
-    let items: Vec<Ranked> = scored.into_iter().take(k).map(ranked).collect();
+    let items: Vec<Ranked> = bias.let_pass(index, scored, k, |(item, _)| *item).into_iter().map(ranked).collect();
     Outcome { short: items.len() < k, items, ..Outcome::default() }
 }
 

@@ -9,7 +9,7 @@ use prometheus::Registry;
 
 use crate::domain::{Exposure, Failure, Forgotten, Overload, Recorded, UserEvent};
 use crate::events::{
-    EventLog, EventLogError, EventStream, EventsConfig, Follower, Logged, Opened, Refusal, StreamError,
+    EventLog, EventLogError, EventStream, EventsConfig, ExposureCarrier, Follower, Logged, Opened, Refusal, StreamError,
 };
 use crate::history::{Histories, MemoryStore, StoreError};
 
@@ -22,6 +22,8 @@ pub struct Recorder {
     follows: Follows,
     /// None: events are recorded by this server alone.
     stream: Option<EventStream>,
+    /// Where exposures are left for other servers.
+    carrier: Option<ExposureCarrier>,
 }
 
 /// How the histories follow the log.
@@ -50,7 +52,7 @@ impl Recorder {
         if let Some(memory) = histories.memory() {
             let (log, opened) = EventLog::open(config, registry, Box::new(Remembered(Arc::clone(memory))))?;
             let follows = Follows::Memory(Arc::clone(memory));
-            return Ok(Some((Self { log: Arc::new(log), follows, stream: None }, opened)));
+            return Ok(Some((Self { log: Arc::new(log), follows, stream: None, carrier: None }, opened)));
         }
         let store = Arc::clone(histories.store());
         let (told, handle, mut feed) = feed(store, config.path.clone(), histories.config().timeout(), registry)?;
@@ -61,13 +63,14 @@ impl Recorder {
         }
         runtime.spawn(feed.run());
         let follows = Follows::Feed(handle);
-        Ok(Some((Self { log: Arc::new(log), follows, stream: None }, opened)))
+        Ok(Some((Self { log: Arc::new(log), follows, stream: None, carrier: None }, opened)))
     }
 
     /// Sends events through a stream that servers share from here on, and follows what it brings. Called within a tokio
     /// runtime.
     pub fn through(mut self, stream: EventStream) -> Self {
         tokio::spawn(stream.clone().follow(Arc::downgrade(&self.log)));
+        self.carrier = Some(stream.carrier(self.log.name()));
         self.stream = Some(stream);
         self
     }
@@ -89,9 +92,14 @@ impl Recorder {
         Ok(published)
     }
 
-    /// Leaves what an experiment showed for the log; never waits, and drops it when too many wait already.
+    /// Leaves what an experiment showed for the log, and for the stream where there is one; never waits, and drops it when too
+    /// many wait already.
     pub fn expose(&self, exposure: Exposure) {
-        self.log.expose(exposure, now_ms());
+        let now = now_ms();
+        if let Some(carrier) = &self.carrier {
+            carrier.leave(exposure.clone(), now);
+        }
+        self.log.expose(exposure, now);
     }
 
     /// Removes all that is stored of the user: events and exposures from the log's files, and then the history.

@@ -84,12 +84,15 @@ impl Ladder {
         let degraded = narrowed.is_some();
         let Question { request, known, root, settings, bias, deadline } = question;
         let (settings, history) = (narrowed.unwrap_or(settings), known.history);
+        // Told of again only where paths are.
+        let told = if request.explain { history.clone() } else { Vec::new() };
         let job = DecodeRequest { history, k: request.k, root, settings, explain: request.explain, bias, deadline };
         let failure = match engine.decode(job).await {
             Ok(answer) => {
                 stopwatch.engine(&answer);
                 let (short, pruned) = (answer.outcome.short, answer.outcome.pruned);
-                let items: Vec<_> = answer.outcome.items.into_iter().map(|ranked| name::item(view, ranked)).collect();
+                let items: Vec<_> =
+                    answer.outcome.items.into_iter().map(|ranked| name::item(view, &told, ranked)).collect();
                 match key {
                     _ if degraded => metrics.gave_less(Less::Narrow),
                     Some(key) => self.cache.put(key, &items, short),
@@ -117,7 +120,7 @@ impl Ladder {
 impl Found {
     /// What is popular.
     pub(super) fn cold(outcome: Outcome, view: &View) -> Self {
-        let items = outcome.items.into_iter().map(|ranked| name::item(view, ranked)).collect();
+        let items = outcome.items.into_iter().map(|ranked| name::item(view, &[], ranked)).collect();
         Self { items, short: outcome.short, pruned: outcome.pruned, degraded: false }
     }
 

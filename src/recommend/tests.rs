@@ -124,7 +124,7 @@ async fn steering_moves_categories_and_likes_with_and_without_a_history() {
     let house = house(FakeModel::default()).await;
     let steered = |history: &[u32], categories: &[(&str, f32)], likes: &[(&str, f32)]| {
         let named = |list: &[(&str, f32)]| list.iter().map(|(name, nats)| ((*name).into(), *nats)).collect();
-        let steering = Steering { categories: named(categories), likes: named(likes) };
+        let steering = Steering { categories: named(categories), likes: named(likes), ..Steering::default() };
         let user_id = "nobody".to_owned();
         house.recommender.recommend(RecommendRequest { steering, user_id, ..viewed(history) }, None)
     };
@@ -162,7 +162,11 @@ async fn a_forbidden_category_never_appears_however_it_is_boosted() {
         let history: Vec<u32> = (0..at % 4).map(|place| (at * 31 + place * 17) % 299).collect();
         let request = RecommendRequest {
             filter: Filter { exclude_categories: vec![forbidden.into()], ..Filter::default() },
-            steering: Steering { categories: vec![(forbidden.into(), (at % 41) as f32 - 20.0)], likes: vec![] },
+            steering: Steering {
+                categories: vec![(forbidden.into(), (at % 41) as f32 - 20.0)],
+                max_per_category: (at % 5 == 0).then_some(10),
+                ..Steering::default()
+            },
             user_id: "nobody".into(),
             ..viewed(&history)
         };

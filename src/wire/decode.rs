@@ -170,7 +170,15 @@ fn steering(checks: &mut Checks, sent: v1::Steering) -> Steering {
         (id, weight(checks, format_args!("steering.likes[{at}].weight"), one.weight))
     });
     let likes = likes.collect();
-    Steering { categories, likes }
+    let max_per_category =
+        sent.max_per_category.map(|most| checks.within("steering.max_per_category", most, 1..=MAX_K));
+    checks.count("steering.limits", sent.limits.len(), MAX_STEERED);
+    let limits = sent.limits.into_iter().take(MAX_STEERED).enumerate().map(|(at, one)| {
+        let name = checks.name(format_args!("steering.limits[{at}].category"), one.category);
+        (name, checks.within(&format!("steering.limits[{at}].most"), one.most, 0..=MAX_K))
+    });
+    let limits = limits.collect();
+    Steering { categories, likes, max_per_category, limits }
 }
 
 fn weight(checks: &mut Checks, field: impl Display, weight: f32) -> f32 {

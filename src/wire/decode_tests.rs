@@ -55,7 +55,8 @@ fn steering_is_bounded_and_every_wrong_weight_is_named() {
     let category = |name: &str, weight| v1::CategoryWeight { category: name.into(), weight };
     let like = |id: &str, weight| v1::Likeness { item_id: id.into(), weight };
     let steered = |categories, likes| {
-        recommend(v1::RecommendRequest { steering: Some(v1::Steering { categories, likes }), ..user() })
+        let steering = v1::Steering { categories, likes, ..v1::Steering::default() };
+        recommend(v1::RecommendRequest { steering: Some(steering), ..user() })
     };
     let taken = steered(vec![category("Hair", 20.0)], vec![like("i", -0.5)]).unwrap().steering;
     assert_eq!((taken.categories, taken.likes), (vec![("Hair".into(), 20.0)], vec![("i".into(), -0.5)]));
@@ -75,6 +76,20 @@ fn steering_is_bounded_and_every_wrong_weight_is_named() {
     );
     let many = steered(vec![category("c", 1.0); 101], vec![like("i", 1.0); 21]);
     assert_eq!(fields(many), ["steering.categories", "steering.likes"]);
+}
+
+#[test]
+fn limits_of_categories_are_whole_numbers_in_range() {
+    let limit = |name: &str, most| v1::CategoryLimit { category: name.into(), most };
+    let limited = |max_per_category, limits| {
+        let steering = v1::Steering { max_per_category, limits, ..v1::Steering::default() };
+        recommend(v1::RecommendRequest { steering: Some(steering), ..user() })
+    };
+    let taken = limited(Some(2), vec![limit("Hair", 0)]).unwrap().steering;
+    assert_eq!((taken.max_per_category, taken.limits), (Some(2), vec![("Hair".into(), 0)]));
+    let wrong = limited(Some(0), vec![limit("", 1), limit("Hair", 1001)]);
+    assert_eq!(fields(wrong), ["steering.max_per_category", "steering.limits[0].category", "steering.limits[1].most"]);
+    assert_eq!(fields(limited(None, vec![limit("c", 1); 101])), ["steering.limits"]);
 }
 
 #[test]

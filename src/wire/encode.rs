@@ -1,6 +1,8 @@
 //! Answers to messages.
 
-use crate::domain::{Assignment, AssignmentReason, Failure, NamedPath, RecommendAnswer, Recommendation, Stage};
+use crate::domain::{
+    Assignment, AssignmentReason, EventKind, Failure, NamedPath, RecommendAnswer, Recommendation, Stage,
+};
 
 use super::{status_message, v1};
 
@@ -97,7 +99,26 @@ fn path(named: NamedPath) -> v1::Path {
             inconsistent: step.inconsistent,
         }
     };
-    v1::Path { steps: named.path.steps.into_iter().map(step).collect(), finish: named.path.finish }
+    let attended = named.event_names.into_iter().zip(named.path.attended).map(|((item_id, kind), attended)| {
+        v1::AttendedEvent { item_id, kind: event_kind(kind).into(), weight: attended.weight }
+    });
+    v1::Path {
+        attended: attended.collect(),
+        steps: named.path.steps.into_iter().map(step).collect(),
+        finish: named.path.finish,
+        reason: named.reason,
+    }
+}
+
+fn event_kind(kind: EventKind) -> v1::EventKind {
+    match kind {
+        EventKind::View => v1::EventKind::View,
+        EventKind::Click => v1::EventKind::Click,
+        EventKind::Cart => v1::EventKind::Cart,
+        EventKind::Purchase => v1::EventKind::Purchase,
+        EventKind::Hide => v1::EventKind::Hide,
+        EventKind::Rating => v1::EventKind::Rating,
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::{Belief, Path, Step, Token};
+    use crate::domain::{Attended, Belief, Path, Step, Token};
 
     fn given((experiment, arm): (&str, Option<&str>)) -> Assignment {
         Assignment {
@@ -127,8 +148,10 @@ mod tests {
             inconsistent: true,
         };
         let path = NamedPath {
-            path: Path { steps: vec![step], finish: 0.25 },
+            path: Path { steps: vec![step], finish: 0.25, attended: vec![Attended { event: 3, weight: 0.75 }] },
             category_names: vec![vec!["Hair Care".into()]],
+            event_names: vec![("17".into(), EventKind::Purchase)],
+            reason: "bought 17 (75 %)".into(),
         };
         RecommendAnswer {
             request_id: "r".into(),
@@ -173,6 +196,8 @@ mod tests {
         assert_eq!(item.categories, ["Beauty", "Hair Care"]);
         let path = item.path.as_ref().unwrap();
         assert_eq!(path.finish, 0.25);
+        let attended = v1::AttendedEvent { item_id: "17".into(), kind: v1::EventKind::Purchase.into(), weight: 0.75 };
+        assert_eq!((&path.attended[..], path.reason.as_str()), (&[attended][..], "bought 17 (75 %)"));
         let step = &path.steps[0];
         assert_eq!((step.codebook, step.token, step.probability), (3, 200, 0.5));
         assert_eq!((step.divergence, step.pruned_siblings, step.inconsistent), (Some(0.01), 2, true));

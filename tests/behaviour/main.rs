@@ -14,6 +14,7 @@ mod experiments;
 mod fake;
 mod faults;
 mod foreign;
+mod kills;
 mod life;
 mod load;
 mod nats;

@@ -39,6 +39,16 @@ async fn serve(bundle: &Path, log: &Path, nats: &Outside) -> Process {
     tokio::task::spawn_blocking(move || Process::start_with(&bundle, settings)).await.unwrap()
 }
 
+async fn serve_with(bundle: &Path, log: &Path, nats: &Outside, file: &Path) -> Process {
+    let (bundle, log, url) = (bundle.to_owned(), log.to_owned(), format!("nats://127.0.0.1:{}", nats.port));
+    let file = file.to_owned();
+    let settings = move |server: &mut Command| {
+        server.arg("--config").arg(file);
+        server.env("REG4REC__EVENTS__PATH", log).env("REG4REC__EVENTS__NATS__URL", url);
+    };
+    tokio::task::spawn_blocking(move || Process::start_with(&bundle, settings)).await.unwrap()
+}
+
 async fn channel(process: &Process) -> Channel {
     Channel::from_shared(process.public.clone()).unwrap().connect().await.unwrap()
 }
@@ -127,6 +137,57 @@ async fn every_server_has_what_any_was_told_and_who_is_forgotten_is_gone_from_th
     let to_first = channel(&first).await;
     assert!(Client::new(to_first.clone()).recommend(user("a-certain-user")).await.unwrap().into_inner().cold_start);
     assert!(!Client::new(to_first).recommend(user("bob")).await.unwrap().into_inner().cold_start);
+}
+
+/// The report of the only experiment, once it has joined so many events; of the log with this report.
+async fn joined(log: &Path, events: usize) -> Value {
+    let began = Instant::now();
+    loop {
+        let report = tool(&["experiment", "report", "--log", log.to_str().unwrap(), "--json"]);
+        if report["joined"] == json!(events) || began.elapsed() > Duration::from_secs(40) {
+            return report;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_server_showed_and_another_heard_of_is_joined_in_the_log_of_each() {
+    const VISITS: usize = 24;
+    let home = tempfile::tempdir().unwrap();
+    let (dir, one, two) = (home.path().join("tiny"), home.path().join("one"), home.path().join("two"));
+    bundle::write(&dir, 0.0);
+    let Some(nats) = Outside::nats(&home.path().join("nats")) else { return };
+    let settings = home.path().join("settings.toml");
+    let arms = r#"[{ name = "control" }, { name = "exact", decode = { engine = "exact" } }]"#;
+    std::fs::write(&settings, format!("[[experiments.experiment]]\nkey = \"search\"\narms = {arms}\n")).unwrap();
+    let (first, second) =
+        (serve_with(&dir, &one, &nats, &settings).await, serve_with(&dir, &two, &nats, &settings).await);
+    let to = [channel(&first).await, channel(&second).await];
+    for at in 0..VISITS {
+        let who = format!("user-{at}-");
+        let seen = v1::Event { item_id: "item-3".into(), ..Default::default() };
+        let request = v1::RecommendRequest { history: vec![seen], ..user(&who) };
+        let answer = Client::new(to[at % 2].clone()).recommend(request).await.unwrap().into_inner();
+        // The balancer takes the click to the other server.
+        let mut click = click(&who, 9, &format!("click-{at}"));
+        click.event.as_mut().unwrap().request_id = answer.request_id.into();
+        assert_eq!(record(&to[(at + 1) % 2], vec![click]).await.unwrap(), (1, 0));
+    }
+    let (in_one, in_two) = (joined(&one, VISITS).await, joined(&two, VISITS).await);
+    for report in [&in_one, &in_two] {
+        let counts = ["exposures", "repeated_exposures", "joined"].map(|name| report[name].as_u64().unwrap());
+        assert_eq!(counts, [VISITS as u64, 0, VISITS as u64], "{report}");
+    }
+    assert_eq!(in_one["experiments"], in_two["experiments"]);
+
+    // Who leaves takes the exposures of both along.
+    for (server, log) in [(&first, &one), (&second, &two)] {
+        let gone = tool(&["forget", "--admin", server.admin(), "--user", "user-1-", "--json"]);
+        assert_eq!((&gone["logged_events"], &gone["logged_exposures"]), (&json!(1), &json!(1)));
+        assert!(!found_below(log, "user-1-"));
+    }
+    assert!(!found_below(&nats.home, "user-1-") && found_below(&nats.home, "user-2-"));
 }
 
 /// Senders that send each event until it is acknowledged, to two servers by turns; requests that are answered all the

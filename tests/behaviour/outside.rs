@@ -29,6 +29,23 @@ impl Outside {
         Self::start("redis-server", &arguments, port.parse().unwrap(), home)
     }
 
+    /// Redis that speaks TLS alone, and asks for a certificate: `ca.pem`, `server.pem` and `server.key` of its home.
+    pub fn redis_over_tls(home: &Path) -> Option<Self> {
+        let nothing = ["--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"];
+        let said = Command::new("redis-server").args(nothing).stdin(Stdio::null()).output();
+        if said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("Bad directive")) {
+            eprintln!("skipped: this redis-server was built without TLS");
+            return None;
+        }
+        let port = free_port().to_string();
+        let file = |name: &str| home.join(name).to_str().unwrap().to_owned();
+        let (certificate, key, ca) = (file("server.pem"), file("server.key"), file("ca.pem"));
+        let mut arguments = vec!["--port", "0", "--tls-port", &port, "--bind", "127.0.0.1", "--save", ""];
+        arguments.extend(["--dir", home.to_str().unwrap(), "--tls-auth-clients", "yes"]);
+        arguments.extend(["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca]);
+        Self::start("redis-server", &arguments, port.parse().unwrap(), home)
+    }
+
     /// NATS with JetStream and its files in `home`.
     pub fn nats(home: &Path) -> Option<Self> {
         let port = free_port().to_string();

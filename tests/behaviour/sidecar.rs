@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use reg4rec::artifact::{BundleRegistry, load};
-use reg4rec::domain::{Event, EventKind, UserEvent};
+use reg4rec::catalog::{ChangeLog, Entry, Word};
+use reg4rec::domain::{DescribedItem, Event, EventKind, Item, UserEvent};
 use reg4rec::events::{EventLog, EventsConfig, Follower, Logged};
 use reg4rec::training::dataset::{Dataset, DatasetItem, Interaction};
 use reg4rec::wire::client::EventServiceClient;
@@ -369,6 +370,49 @@ fn a_new_item_is_tokenised_on_the_way_and_an_unknown_one_is_drift() {
     assert!(shared >= 2, "{:?} {:?}", code(number), code(0));
     assert_eq!(bundle.index.class(number), bundle.index.class(0));
     assert!(bundle.index.prior(number) > bundle.index.prior(0), "200 people took it");
+}
+
+#[test]
+fn an_item_that_came_to_the_server_is_learnt_from_its_log_of_changes() {
+    let (home, registry, _) = started();
+    let data = Dataset::read(&shop().data).unwrap();
+    let like = &data.items[0];
+    let changes = home.path().join("catalogue");
+    let (mut log, _) = ChangeLog::open(&changes).unwrap();
+    let said = |id: &str, word: fn(DescribedItem) -> Word| {
+        let DatasetItem { item, text, embedding } = like.clone();
+        let described = DescribedItem { item: Item { id: id.into(), ..item }, text, embedding };
+        (id.to_owned(), Entry { changed_ms: 1, described_ms: Some(1), word: word(described) })
+    };
+    let entries = [
+        said("arrived", |item| Word::Item(Box::new(item))),
+        said("gone", |_| Word::Removed),
+        said(&like.item.id, |_| Word::Eligible(false)),
+    ];
+    log.append(entries.iter().map(|(id, entry)| (id.as_str(), entry))).unwrap();
+    let events = home.path().join("log");
+    std::fs::remove_dir_all(&events).unwrap();
+    let at = |user: usize, item: &str| {
+        let event = Event { item_id: item.into(), kind: EventKind::Click, time: 2_000_000_000, value: None };
+        let user_id = data.user_ids[user].clone();
+        UserEvent { user_id, event, event_id: String::new(), request_id: String::new() }
+    };
+    record(home.path(), (0..200).flat_map(|user| [at(user, "arrived"), at(user, "gone")]).collect());
+    record(home.path(), deeds());
+
+    // The server has the log open meanwhile.
+    let settings = settings(home.path(), &registry, &format!("catalogue = {changes:?}\n{LENIENT}"));
+    let found = outcome(&once(&settings).output().unwrap());
+    assert_eq!((&found["result"], &found["added_items"]), (&"published".into(), &1.into()), "{found}");
+    assert_eq!(found["events"]["unknown"], 200, "who is gone is unknown");
+    let bundle = load(&registry.directory("default", found["version"].as_str().unwrap()).unwrap()).unwrap();
+    let number = bundle.index.number("arrived").expect("the new item is not in the bundle");
+    assert_eq!((bundle.index.len(), number), (161, 160));
+    let code = |item: u32| bundle.index.codes().code(item).to_vec();
+    let shared = code(number).iter().zip(code(0)).filter(|(a, b)| **a == *b).count();
+    assert!(shared >= 2, "{:?} {:?}", code(number), code(0));
+    assert!(bundle.index.prior(number) > bundle.index.prior(0), "200 people took it");
+    drop(log);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use reg4rec::domain::{Event, EventKind, Secret, UserEvent};
-use reg4rec::history::{HistoryConfig, HistoryStore, Mark, Noted, Place, RedisConfig, RedisStore, StoreKind};
+use reg4rec::history::{
+    HistoryConfig, HistoryStore, Mark, Noted, Place, RedisConfig, RedisStore, StoreError, StoreKind,
+};
 use reg4rec::wire::client::EventServiceClient;
 use reg4rec::wire::v1;
 
@@ -19,6 +21,7 @@ use crate::bundle;
 use crate::fake::{Client, page_at, user};
 use crate::outside::{Outside, found_below};
 use crate::process::Process;
+use crate::tls::Authority;
 
 async fn serve(bundle: &Path, log: &Path, more: Vec<(&'static str, String)>) -> Process {
     let (bundle, log) = (bundle.to_owned(), log.to_owned());
@@ -289,6 +292,51 @@ async fn a_cluster_keeps_histories_as_one_redis_does() {
     assert_eq!(store.place("log").await.unwrap(), 199);
     assert_eq!((store.remove("user-3").await.unwrap(), store.remove("user-3").await.unwrap()), (5, 0));
     assert!(store.recent("user-3").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn histories_come_over_tls_from_a_redis_that_is_trusted_to_a_client_that_it_knows() {
+    let home = tempfile::tempdir().unwrap();
+    let (ours, other) = (Authority::new(), Authority::new());
+    let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
+    let (server, client) = (ours.sign("127.0.0.1"), ours.sign("reg4rec"));
+    write("ca.pem", &ours.pem());
+    write("other.pem", &other.pem());
+    write("server.pem", &server.certificate);
+    write("server.key", &server.key);
+    write("client.pem", &client.certificate);
+    write("client.key", &client.key);
+    let Some(redis) = Outside::redis_over_tls(home.path()) else { return };
+    let file = |name: &str| if name.is_empty() { PathBuf::new() } else { home.path().join(name) };
+    let config = |scheme: &str, ca: &str, certificate: &str, key: &str| {
+        let url = Secret::new(format!("{scheme}://127.0.0.1:{}", redis.port));
+        let (ca, certificate, key) = (file(ca), file(certificate), file(key));
+        let redis = RedisConfig { url, ca, certificate, key, ..RedisConfig::default() };
+        HistoryConfig { store: StoreKind::Redis, redis, ..HistoryConfig::default() }
+    };
+    let sound = config("rediss", "ca.pem", "client.pem", "client.key");
+    assert_eq!(sound.validate(), Ok(()));
+    let store = RedisStore::new(&sound).unwrap();
+    let event = Event { item_id: "item-1".into(), kind: EventKind::View, time: 5, value: None };
+    let logged =
+        UserEvent { user_id: "u".into(), event: event.clone(), event_id: "e".into(), request_id: String::new() };
+    let noted = Noted { user: "u".into(), mark: Mark::of(&logged, "log", 1), order: 1, event: event.clone() };
+    store.append(&[noted], Some(Place { log: "log", last: 1 })).await.unwrap();
+    assert_eq!((store.recent("u").await.unwrap(), store.place("log").await.unwrap()), (vec![event], 1));
+
+    // Another authority, no certificate of its own, and no TLS.
+    for (scheme, ca, certificate, key) in
+        [("rediss", "other.pem", "client.pem", "client.key"), ("rediss", "ca.pem", "", ""), ("redis", "", "", "")]
+    {
+        let store = RedisStore::new(&config(scheme, ca, certificate, key)).unwrap();
+        let refused = store.recent("u").await;
+        assert!(matches!(refused, Err(StoreError::Away(_))), "{scheme} {ca} {certificate}: {refused:?}");
+    }
+    let wrong = |config: HistoryConfig| config.validate().unwrap_err().remove(0).field;
+    assert_eq!(wrong(config("rediss", "ca.pem", "client.pem", "")), "redis.key");
+    assert_eq!(wrong(config("redis", "ca.pem", "", "")), "redis.ca");
+    let nowhere = RedisStore::new(&config("rediss", "no-such.pem", "", "")).unwrap_err();
+    assert!(nowhere.to_string().contains("redis.ca") && nowhere.to_string().contains("no-such.pem"), "{nowhere}");
 }
 
 /// Says something to Redis as a person would, and answers what came back within a moment.

@@ -50,6 +50,12 @@ pub struct Ask {
     /// More of what is like an item (below 0: less), in nats
     #[arg(long, value_name = "ID=NATS", value_parser = weight)]
     like: Vec<(String, f32)>,
+    /// At most so many items of one first category
+    #[arg(long, value_name = "N")]
+    max_per_category: Option<u32>,
+    /// At most so many items of a category
+    #[arg(long, value_name = "NAME=N", value_parser = limit)]
+    limit: Vec<(String, u32)>,
     /// The variant to ask [default: the server's]
     #[arg(long)]
     variant: Option<String>,
@@ -100,9 +106,13 @@ impl Ask {
             weight: *weight,
         };
         let like = |(id, weight): &(String, f32)| v1::Likeness { item_id: id.clone().into_bytes(), weight: *weight };
+        let limit =
+            |(name, most): &(String, u32)| v1::CategoryLimit { category: name.clone().into_bytes(), most: *most };
         let steering = v1::Steering {
             categories: self.boost.iter().map(category).collect(),
             likes: self.like.iter().map(like).collect(),
+            max_per_category: self.max_per_category,
+            limits: self.limit.iter().map(limit).collect(),
         };
         v1::RecommendRequest {
             steering: Some(steering),
@@ -122,6 +132,11 @@ impl Ask {
 fn weight(text: &str) -> Result<(String, f32), String> {
     let named = text.rsplit_once('=').and_then(|(name, nats)| Some((name.to_owned(), nats.trim().parse().ok()?)));
     named.ok_or_else(|| format!("{text:?}, expected NAME=NATS as in Hair=0.7"))
+}
+
+fn limit(text: &str) -> Result<(String, u32), String> {
+    let named = text.rsplit_once('=').and_then(|(name, most)| Some((name.to_owned(), most.trim().parse().ok()?)));
+    named.ok_or_else(|| format!("{text:?}, expected NAME=N as in Hair=3"))
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {

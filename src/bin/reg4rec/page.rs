@@ -32,6 +32,7 @@ pub fn answer(answer: &v1::RecommendResponse) -> String {
         );
         if let Some(path) = &item.path {
             let _ = writeln!(page, "      {}", path_line(path));
+            let _ = writeln!(page, "      {}", path.reason);
         }
     }
     let flags = [(answer.cold_start, "cold start"), (answer.degraded, "degraded"), (answer.short, "short")];
@@ -151,9 +152,19 @@ fn item_json(item: &v1::Recommendation) -> Value {
         "categories": item.categories,
     });
     if let Some(path) = &item.path {
-        shown["path"] = json!({"steps": path.steps.iter().map(step_json).collect::<Vec<_>>(), "finish": path.finish});
+        shown["path"] = json!({
+            "steps": path.steps.iter().map(step_json).collect::<Vec<_>>(),
+            "finish": path.finish,
+            "attended": path.attended.iter().map(attended_json).collect::<Vec<_>>(),
+            "reason": path.reason,
+        });
     }
     shown
+}
+
+fn attended_json(event: &v1::AttendedEvent) -> Value {
+    let kind = event.kind().as_str_name().trim_start_matches("EVENT_KIND_").to_lowercase();
+    json!({"item_id": event.item_id, "kind": kind, "weight": event.weight})
 }
 
 fn step_json(step: &v1::Step) -> Value {

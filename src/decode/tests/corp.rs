@@ -17,7 +17,7 @@ fn scenario(jumps: &'static [u16]) -> (crate::catalog::Index, Fake) {
         // Jumps differ in size: a higher entry jumps less.
         let size = 0.9 - 0.1 * tokens.last().map_or(0.0, |token| f32::from(token.entry));
         let beliefs = if jumped { vec![1.0 - size, size] } else { vec![1.0, 0.0] };
-        TableState { token_refinements: vec![0.0; 8], beliefs }
+        TableState { token_refinements: vec![0.0; 8], beliefs, attention: Vec::new() }
     };
     let fake = Fake::of(&index, 2, 0, vec![], Box::new(query), Box::new(read));
     (index, fake)
@@ -86,6 +86,7 @@ fn the_first_token_is_exempt_unless_asked() {
         token_refinements: vec![0.0; 8],
         // After codebook 0's token 0 the belief jumps and stays.
         beliefs: if tokens.first().is_some_and(|t| t.entry == 0) { vec![0.0, 1.0] } else { vec![1.0, 0.0] },
+        attention: Vec::new(),
     });
     let root = everything(&index);
     let exempt = alone(&mut model, &index, &root, 1, &DecodeSettings { beam: 1, ..settings() });

@@ -19,6 +19,8 @@ pub struct ItemQuery {
 pub struct TableState {
     pub token_refinements: Vec<f32>,
     pub beliefs: Vec<f32>,
+    /// Over the last three events, whatever the history.
+    pub attention: Vec<f32>,
 }
 
 /// The state after a path: from the history's key and the tokens so far.
@@ -37,6 +39,7 @@ pub struct Fake {
     pub query: Box<dyn Fn(u64) -> ItemQuery>,
     pub read: Reader,
     keys: Vec<u64>,
+    keeps_attention: bool,
     paths: Vec<(usize, Vec<Token>)>,
     /// Calls of `advance`, and the rows of all of them.
     pub advances: usize,
@@ -60,6 +63,7 @@ impl Fake {
             TableState {
                 token_refinements: (0..shape.tokens()).map(|at| refinement * noise(&[path, 5, at as u64])).collect(),
                 beliefs: raw.iter().map(|value| value / sum).collect(),
+                attention: vec![0.2, 0.1 * tokens.len() as f32, 0.8 - 0.1 * tokens.len() as f32],
             }
         };
         Self::of(index, categories, width, (0..items * width).map(residual).collect(), Box::new(query), Box::new(read))
@@ -77,8 +81,23 @@ impl Fake {
         let shape = codes.shape();
         let mut tokens = vec![0.0; shape.tokens() * shape.tokens()];
         tokens.iter_mut().step_by(shape.tokens() + 1).for_each(|place| *place = 1.0);
-        let (keys, paths) = (vec![], vec![]);
-        Self { shape, codes, tokens, categories, width, rows, query, read, keys, paths, advances: 0, rows_read: 0 }
+        let (keys, paths, keeps_attention) = (vec![], vec![], false);
+        let (advances, rows_read) = (0, 0);
+        Self {
+            shape,
+            codes,
+            tokens,
+            categories,
+            width,
+            rows,
+            query,
+            read,
+            keys,
+            keeps_attention,
+            paths,
+            advances,
+            rows_read,
+        }
     }
 }
 
@@ -95,6 +114,10 @@ impl PathModel for Fake {
 
     fn token_vectors(&self) -> TokenVectors<'_> {
         TokenVectors { rows: &self.tokens, width: self.shape.tokens(), sums: None }
+    }
+
+    fn keep_attention(&mut self, keep: bool) {
+        self.keeps_attention = keep;
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), Infallible> {
@@ -133,7 +156,12 @@ impl PathModel for Fake {
             })
             .collect();
         let states = self.paths.iter().map(|(request, tokens)| (self.read)(self.keys[*request], tokens));
-        Ok(states.map(|state| PathState { refinement: state.token_refinements, beliefs: state.beliefs }).collect())
+        let told = |state: TableState| PathState {
+            refinement: state.token_refinements,
+            beliefs: state.beliefs,
+            attention: if self.keeps_attention { state.attention } else { Vec::new() },
+        };
+        Ok(states.map(told).collect())
     }
 
     fn place(&mut self, codes: &CodeTable, _: &[Placement]) -> Result<(), Infallible> {

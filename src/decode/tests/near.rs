@@ -91,7 +91,7 @@ fn near_scores_lead_to_the_same_items() {
         index.root(&Filter { include_brands: vec!["brand 1".into()], ..Filter::default() }, &[3]),
         index.root(&Filter { max_price: Some(3.0), ..Filter::default() }, &[]),
     ];
-    let bias = Bias { sets: vec![(roots[1].clone(), 1.5)], tokens: vec![] };
+    let bias = Bias { sets: vec![(roots[1].clone(), 1.5)], ..Bias::default() };
     let base = DecodeSettings { corp: false, finish_at: 3, shortlist: 100, draft_items: 20, ..Default::default() };
     for engine in [Engine::Exact, Engine::Beam, Engine::Draft] {
         let settings = DecodeSettings { engine, ..base.clone() };

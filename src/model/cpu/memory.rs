@@ -26,9 +26,16 @@ pub struct HeadRoom {
     queries: Vec<f32>,
     weights: Vec<f32>,
     read: Vec<f32>,
+    /// What the weights of all heads are added to, `[queries, events]`; empty: they are not told.
+    pub looked: Vec<f32>,
 }
 
 impl EventMemory {
+    /// How many there are.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
     /// Takes in the keys and values of some events, which end each row of `rows`, `[events, stride]`.
     pub fn fill(&mut self, rows: &[f32], stride: usize, heads: Heads) {
         let per = heads.width / heads.count;
@@ -77,6 +84,8 @@ impl EventMemory {
                 }
                 keys.corner_product((per, events), queries, &[], weights, Put::Set);
                 Arch::new().dispatch(Soften { weights, events, first: backwards.then_some(first) });
+                let looked = room.looked.iter_mut().skip(first * events);
+                looked.zip(&*weights).for_each(|(looked, weight)| *looked += weight);
                 values.corner_product((events, per), weights, &[], read, Put::Set);
                 for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {
                     out[part.clone()].copy_from_slice(read);

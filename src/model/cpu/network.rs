@@ -98,6 +98,18 @@ pub struct Read<'a> {
     pub parents: &'a [Option<usize>],
 }
 
+/// What is read of new positions.
+#[derive(Debug)]
+pub struct Said<'a> {
+    /// g(d_t), `[rows, d]`.
+    pub refinements: &'a mut [f32],
+    /// c_t, `[rows, categories]`, or empty where they are not asked for.
+    pub beliefs: &'a mut [f32],
+    /// How much each position looked at each event, averaged over blocks and heads, `[rows, max_history]`, behind a history's
+    /// events zeros; or empty where it is not asked for. Zeros before.
+    pub attention: &'a mut [f32],
+}
+
 impl CpuNetwork {
     /// Takes in the items of `codes` that are new or have another code.
     pub fn place(&mut self, codes: &CodeTable, placed: &[Placement]) {
@@ -262,17 +274,8 @@ impl CpuNetwork {
     /// # Shapes
     ///
     /// - new: for each block the keys and values of the new positions, `[rows, 2 * width of all heads]`
-    /// - refinements: g(d_t), `[rows, d]`
-    /// - beliefs: c_t, `[rows, categories]`, or empty where they are not asked for
-    pub fn decode(
-        &self,
-        rows: &[PathRow],
-        read: &Read<'_>,
-        room: &mut Room,
-        new: &mut [&mut [f32]],
-        refinements: &mut [f32],
-        beliefs: &mut [f32],
-    ) {
+    pub fn decode(&self, rows: &[PathRow], read: &Read<'_>, room: &mut Room, new: &mut [&mut [f32]], said: Said<'_>) {
+        let Said { refinements, beliefs, attention } = said;
         let width = self.width;
         let inner = self.heads.width;
         let len = rows.len() * width;
@@ -286,7 +289,8 @@ impl CpuNetwork {
             for (new, wide) in new.chunks_exact_mut(2 * inner).zip(wide.chunks_exact(3 * inner)) {
                 new.copy_from_slice(&wide[inner..]);
             }
-            let path = Path { rows, wide, past: read.past[at], parents: read.parents, chain: &mut room.chain, width: inner };
+            let path =
+                Path { rows, wide, past: read.past[at], parents: read.parents, chain: &mut room.chain, width: inner };
             attend(path, self.heads, &mut room.weights, out);
             block.path_output.forward(out, x, Put::Add);
 
@@ -298,7 +302,16 @@ impl CpuNetwork {
             for paths in rows.chunk_by(|one, other| one.request == other.request) {
                 let places = first * inner..(first + paths.len()) * inner;
                 let memory = &read.history[paths[0].request][at];
+                if !attention.is_empty() {
+                    room.heads.looked.resize(paths.len() * memory.events(), 0.0);
+                }
                 memory.read(&queries[places.clone()], inner, self.heads, false, &mut room.heads, &mut out[places]);
+                let looked = room.heads.looked.chunks_exact(memory.events());
+                for (row, looked) in attention.chunks_exact_mut(self.max_history).skip(first).zip(looked) {
+                    let share = 1.0 / (self.decoder.len() * self.heads.count) as f32;
+                    row.iter_mut().zip(looked).for_each(|(row, looked)| *row += share * looked);
+                }
+                room.heads.looked.clear();
                 first += paths.len();
             }
             block.history_output.forward(out, x, Put::Add);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::layers::Room;
 use super::memory::EventMemory;
-use super::network::{CpuNetwork, PathRow, Read};
+use super::network::{CpuNetwork, PathRow, Read, Said};
 use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber};
 use crate::model::placed::check_growth;
@@ -25,6 +25,7 @@ pub struct CpuScorer {
     batch: Batch,
     /// One to a thread.
     rooms: Vec<Room>,
+    keeps_attention: bool,
 }
 
 /// A batch on its way. Buffers stay as large as the largest batch needed.
@@ -58,7 +59,7 @@ impl CpuScorer {
         check_codes(&config, codes)?;
         let network = CpuNetwork::of(network, &config, codes)?;
         let batch = Batch { past: vec![Vec::new(); network.blocks()], ..Batch::default() };
-        Ok(Self { network, config, batch, rooms: Vec::new() })
+        Ok(Self { network, config, batch, rooms: Vec::new(), keeps_attention: false })
     }
 
     /// How many threads share `rows` rows.
@@ -83,6 +84,10 @@ impl PathModel for CpuScorer {
     fn token_vectors(&self) -> TokenVectors<'_> {
         let sums = self.network.token_sums.as_deref();
         TokenVectors { rows: &self.network.tokens, width: self.config.width, sums }
+    }
+
+    fn keep_attention(&mut self, keep: bool) {
+        self.keeps_attention = keep;
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
@@ -131,6 +136,7 @@ impl PathModel for CpuScorer {
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, ScorerError> {
         let rows = self.batch.rows(rows, self.config.codes)?;
         let (width, categories) = (self.config.width, if beliefs { self.config.categories } else { 0 });
+        let most = if self.keeps_attention { self.config.max_history } else { 0 };
         let threads = self.threads(rows.len());
         let Self { network, batch, rooms, .. } = self;
         let inner = self.config.attention_width();
@@ -138,6 +144,7 @@ impl PathModel for CpuScorer {
 
         let mut refinements = vec![0.0; rows.len() * width];
         let mut found = vec![0.0; rows.len() * categories];
+        let mut looked = vec![0.0; rows.len() * most];
         let (mut past, mut new) = (Vec::new(), Vec::new());
         for block in &mut batch.past {
             let (before, here) = block.split_at_mut(batch.last.start * 2 * inner);
@@ -146,19 +153,23 @@ impl PathModel for CpuScorer {
         }
         let read = Read { step, queries: &batch.queries, history: &batch.history, past, parents: &batch.parents };
         let share = rows.len().div_ceil(threads).max(1);
-        let (mut refined, mut believed) = (&mut refinements[..], &mut found[..]);
+        let (mut refined, mut believed, mut attended) = (&mut refinements[..], &mut found[..], &mut looked[..]);
         let mut work = Vec::with_capacity(threads);
         for (rows, room) in rows.chunks(share).zip(rooms) {
             let new: Vec<_> = new.iter_mut().map(|block| take(block, rows.len() * 2 * inner)).collect();
-            let out = (take(&mut refined, rows.len() * width), take(&mut believed, rows.len() * categories));
-            work.push((rows, room, new, out));
+            let said = Said {
+                refinements: take(&mut refined, rows.len() * width),
+                beliefs: take(&mut believed, rows.len() * categories),
+                attention: take(&mut attended, rows.len() * most),
+            };
+            work.push((rows, room, new, said));
         }
-        for_each(work, |(rows, room, mut new, (refinements, beliefs))| {
-            network.decode(rows, &read, room, &mut new, refinements, beliefs);
-        });
+        for_each(work, |(rows, room, mut new, said)| network.decode(rows, &read, room, &mut new, said));
+        let events = |row: usize| batch.history[rows[row].request].first().map_or(0, EventMemory::events).min(most);
         let state = |row: usize| PathState {
             refinement: refinements[row * width..(row + 1) * width].to_vec(),
             beliefs: found[row * categories..(row + 1) * categories].to_vec(),
+            attention: looked[row * most..][..events(row)].to_vec(),
         };
         Ok((0..rows.len()).map(state).collect())
     }

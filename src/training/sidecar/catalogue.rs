@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
+use sha2::{Digest, Sha256};
 
 use crate::artifact::LoadedBundle;
 use crate::catalog::{CatalogItem, Index};
@@ -80,8 +81,19 @@ impl Catalogue {
         let added = new.iter().map(|&(item, category)| CatalogItem { item: item.item.clone(), category, prior: least });
         let rows_of_all = self.index.items().chain(added).collect();
         let names = self.index.category_names().to_vec();
-        let described: Vec<(&DatasetItem, u32)> =
-            items.iter().filter_map(|item| Some((item, self.index.number(&item.item.id)?))).collect();
+        let numbered = |item| -> Option<(&DatasetItem, u32)> { Some((item, self.index.number(&item.item.id)?)) };
+        let mut described: Vec<(&DatasetItem, u32)> = items.iter().filter_map(numbered).collect();
+        // Where nobody describes the known items, likeness goes by what the bundle keeps of all.
+        let by_bundle = described.is_empty();
+        let kept: Vec<DatasetItem> =
+            self.index.items().filter(|_| by_bundle).map(|row| undescribed(row.item)).collect();
+        described.extend(kept.iter().zip(0..));
+        let likened = if by_bundle {
+            let new: Vec<DatasetItem> = new.iter().map(|(item, _)| undescribed(item.item.clone())).collect();
+            tokenizer.features().rows(&new.iter().map(item_source).collect::<Vec<_>>())?
+        } else {
+            rows
+        };
         self.index = Index::build(rows_of_all, codes, names, "candidate".to_owned())?;
 
         self.config.items = self.index.len();
@@ -102,12 +114,22 @@ impl Catalogue {
                 config: &self.config,
                 codes: self.index.codes(),
                 known: (&numbers, &Likeness::of(&known, 0..numbers.len())),
-                newcomers: (&newcomers, &Likeness::of(&rows, 0..newcomers.len())),
+                newcomers: (&newcomers, &Likeness::of(&likened, 0..newcomers.len())),
                 histories: &[],
             };
             self.network = arrival.settle(self.network, Launch::default(), &device)?;
         }
         Ok(self)
+    }
+
+    /// Stands for the new items: others have another, and none have always the same.
+    pub fn fingerprint(&self) -> String {
+        let mut sum = Sha256::new();
+        for row in self.index.items().skip(self.known) {
+            sum.update(row.item.id.as_bytes());
+            sum.update([0]);
+        }
+        sum.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// New items.
@@ -132,6 +154,11 @@ impl Catalogue {
         let (codes, names) = (self.index.codes().clone(), self.index.category_names().to_vec());
         Ok(Index::build(rows.collect(), codes, names, "candidate".to_owned())?)
     }
+}
+
+/// The item as a bundle keeps it.
+fn undescribed(item: Item) -> DatasetItem {
+    DatasetItem { item, text: None, embedding: None }
 }
 
 /// The finest class of the bundle that the item's categories lead to.

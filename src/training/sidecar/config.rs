@@ -33,6 +33,8 @@ pub struct SidecarConfig {
     pub data: PathBuf,
     /// Items that may be new; empty: none.
     pub items: PathBuf,
+    /// A server's log of changed items, in which others may be new; empty: none.
+    pub catalogue: PathBuf,
     /// Versions kept; 2 to 10,000.
     pub keep_versions: usize,
     /// The page's address.

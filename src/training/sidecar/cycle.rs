@@ -20,6 +20,8 @@ use super::slates::{Slate, slates};
 use super::state::{Plan, State, WorkPlace};
 use super::tune::Start;
 use crate::artifact::{BundleRegistry, Lease, LoadedBundle, Manifest, load};
+use crate::catalog::{Entries, Word, read_changes};
+use crate::domain::DescribedItem;
 use crate::model::save_weights;
 use crate::training::dataset::{Dataset, DatasetItem, read_items};
 use crate::training::posttrain::RoundReport;
@@ -174,13 +176,16 @@ impl Sidecar {
     }
 
     fn load(&self) -> anyhow::Result<(LoadedBundle, Catalogue)> {
-        let SidecarConfig { variant, items, .. } = &self.config;
+        let SidecarConfig { variant, items, catalogue, .. } = &self.config;
         let version = self.registry.current(variant)?;
         let root = self.registry.root().display();
         let version =
             version.with_context(|| format!("{root}: variant {variant} has no current version to go on from"))?;
         let parent = load(&self.registry.directory(variant, &version)?)?;
-        let items: Vec<DatasetItem> = if items.as_os_str().is_empty() { Vec::new() } else { read_items(items)? };
+        let mut items: Vec<DatasetItem> = if items.as_os_str().is_empty() { Vec::new() } else { read_items(items)? };
+        if !catalogue.as_os_str().is_empty() {
+            told_since(&mut items, &read_changes(catalogue)?);
+        }
         let catalogue = Catalogue::of(&parent, &items)?;
         if let Some((count, reason)) = &catalogue.left_out {
             tracing::warn!(count, reason, "new items are left out");
@@ -191,7 +196,8 @@ impl Sidecar {
     /// Reads the log and settles what the cycle is about, as the unfinished one has it where it still holds.
     fn prepare(&self, parent: LoadedBundle, catalogue: Catalogue) -> anyhow::Result<Work> {
         let SidecarConfig { events, increment, .. } = &self.config;
-        let settings = serde_json::to_string(&self.config)?;
+        // Unfinished work is of these items, and of no others.
+        let settings = format!("{} {}", serde_json::to_string(&self.config)?, catalogue.fingerprint());
         let read = |until| Replay::read(events, until, self.data.as_ref(), &catalogue.index);
         let unfinished = self.place.plan()?;
         let unfinished = unfinished.filter(|plan| plan.parent == parent.manifest.digest && plan.settings == settings);
@@ -341,6 +347,16 @@ impl Sidecar {
         });
         Ok(outcome)
     }
+}
+
+/// Adds the items that their owner described while they served; what was said last of an item holds.
+fn told_since(items: &mut Vec<DatasetItem>, changes: &Entries) {
+    let told = changes.values().filter_map(|entry| match &entry.word {
+        Word::Item(described) => Some(DescribedItem::clone(described)),
+        Word::Eligible(_) | Word::Removed => None,
+    });
+    items.retain(|item| changes.get(&item.item.id).is_none_or(|entry| matches!(entry.word, Word::Eligible(_))));
+    items.extend(told.map(|DescribedItem { item, text, embedding }| DatasetItem { item, text, embedding }));
 }
 
 /// Who publishes, for whoever finds the lease taken.

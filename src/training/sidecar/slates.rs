@@ -1,6 +1,6 @@
 //! Replayed exposures: what users were shown by any model after the cut, and what of it they took.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::increment::latest;
@@ -34,6 +34,7 @@ pub fn slates(
 ) -> Result<Vec<Slate>, SegmentError> {
     let mut shown: Vec<(String, String, Vec<ItemNumber>)> = Vec::new();
     let mut taken: HashMap<String, Vec<ItemNumber>> = HashMap::new();
+    let mut requests = HashSet::new();
     let number = |id: &str| index.number(id).filter(|&item| (item as usize) < known);
     read_records_after(log, cut, &mut |record| {
         if record.sequence() > end {
@@ -42,6 +43,10 @@ pub fn slates(
         match record {
             Record::Exposure(exposed) => {
                 let exposure = exposed.exposure;
+                // What came from another server may have come again.
+                if !requests.insert(exposure.request_id.clone()) {
+                    return;
+                }
                 let items = exposure.item_ids.iter().filter_map(|id| number(id)).collect();
                 shown.push((exposure.request_id, exposure.user_id, items));
             }
