@@ -130,12 +130,9 @@ impl RemoteRegistry {
         for name in [MANIFEST_FILE].into_iter().chain(files.iter().copied()) {
             let key = self.key(&[variant, version, name]);
             match self.store.head(&key).await {
-                Ok(ObjectMeta { size, e_tag, last_modified, .. }) => marks.push(ObjectMark {
-                    name,
-                    bytes: size,
-                    tag: e_tag,
-                    modified: last_modified.timestamp_millis(),
-                }),
+                Ok(ObjectMeta { size, e_tag, last_modified, .. }) => {
+                    marks.push(ObjectMark { name, bytes: size, tag: e_tag, modified: last_modified.timestamp_millis() })
+                }
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(self.away(&key, &error)),
             }
@@ -262,13 +259,7 @@ impl RemoteRegistry {
     }
 
     /// A small object, read no further than `most` bytes.
-    async fn bounded(
-        &self,
-        key: &ObjectPath,
-        found: GetResult,
-        most: u64,
-        what: &str,
-    ) -> Result<Vec<u8>, RemoteError> {
+    async fn bounded(&self, key: &ObjectPath, found: GetResult, most: u64, what: &str) -> Result<Vec<u8>, RemoteError> {
         let mut pieces = found.into_stream();
         let mut bytes = Vec::new();
         while let Some(piece) = pieces.next().await {
@@ -282,13 +273,7 @@ impl RemoteRegistry {
     }
 
     /// Writes an object to a file as it comes, and holds it against what the manifest says.
-    async fn fetch(
-        &self,
-        key: &ObjectPath,
-        name: &str,
-        wanted: &FileFacts,
-        to: &Path,
-    ) -> Result<(), RemoteError> {
+    async fn fetch(&self, key: &ObjectPath, name: &str, wanted: &FileFacts, to: &Path) -> Result<(), RemoteError> {
         let refuse = |reason: String| RemoteError::Refused(BundleError::new(name, reason));
         let found = self.store.get(key).await.map_err(|error| self.missing(name, key, &error))?;
         let mut file = File::create_new(to).map_err(|error| local("cannot be written", to, &error))?;
@@ -484,7 +469,10 @@ mod tests {
             assert!(matches!(remote.current("main", None).await, Err(RemoteError::Refused(_))), "{wrong:?}");
         }
         for (variant, version) in [("..", "1"), ("main", "../made"), ("main", "current"), ("a/b", "1")] {
-            assert!(matches!(remote.bring(variant, version).await, Err(RemoteError::Refused(_))), "{variant}/{version}");
+            assert!(
+                matches!(remote.bring(variant, version).await, Err(RemoteError::Refused(_))),
+                "{variant}/{version}"
+            );
         }
     }
 }

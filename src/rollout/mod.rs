@@ -19,7 +19,7 @@ mod swap;
 
 pub use config::RegistryConfig;
 pub use device::Device;
-pub use loader::{Candidate, Loader};
+pub use loader::{Candidate, Loader, LoaderError, Pace};
 pub use pointers::Pointers;
 pub use refusal::{Refusal, Refused, ReloadStage};
 pub use swap::{Rollout, VariantState, first};

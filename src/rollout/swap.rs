@@ -11,7 +11,7 @@ use crate::artifact::RemoteError;
 use crate::domain::{Failure, Violation};
 use crate::recommend::{NoWayBack, Recommender, SlotView};
 
-use super::loader::{Candidate, Loader};
+use super::loader::{Candidate, Loader, Pace};
 use super::pointers::{Look, Pointed, Pointers};
 use super::refusal::{Refusal, Refused, ReloadStage};
 
@@ -64,7 +64,7 @@ pub async fn first(loader: &Loader, pointers: &Arc<Pointers>, name: &str, every:
             Look::Broken(error) => Err((PathBuf::from(&error.file), Refusal::new(ReloadStage::Find, error))),
             Look::At(pointed) => {
                 let dir = &pointed.directory;
-                loader.load(name, dir).await.map_err(|refusal| (dir.clone(), refusal))
+                loader.load(name, dir, Pace::Alone).await.map_err(|refusal| (dir.clone(), refusal))
             }
         };
         match outcome {
@@ -235,7 +235,7 @@ impl Rollout {
     }
 
     async fn load_and_swap(&self, name: &str, dir: &Path, pointed: Option<Pointed>) -> Result<(), Refusal> {
-        let candidate = self.inner.loader.load(name, dir).await?;
+        let candidate = self.inner.loader.load(name, dir, Pace::Beside).await?;
         let began = Instant::now();
         let swap = |reason: &dyn std::fmt::Display| Refusal::new(ReloadStage::Swap, reason);
         if let (Some(pointed), Some(pointers)) = (pointed, &self.inner.pointers)

@@ -18,6 +18,7 @@ mod life;
 mod load;
 mod nats;
 mod noise;
+#[cfg(feature = "object-store")]
 mod object_store;
 mod operated;
 mod outcomes;

@@ -13,7 +13,7 @@ use reg4rec::events::EventStream;
 use reg4rec::experiment::ExperimentBook;
 use reg4rec::history::Histories;
 use reg4rec::recommend::{Catalogue, CatalogueError, Recommender, Recorder};
-use reg4rec::rollout::{self, Candidate, Loader, Pointers, Rollout};
+use reg4rec::rollout::{self, Candidate, Loader, Pace, Pointers, Rollout};
 
 use crate::histories;
 
@@ -86,7 +86,7 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
     let loader = Loader::new(config.bundle.device, config.engine.clone(), config.registry.memory_reserve(), registry)?;
     let (candidate, pointers) = match source {
         Source::Bundle(dir) => {
-            let loaded = loader.load(&default, &dir).await;
+            let loaded = loader.load(&default, &dir, Pace::Alone).await;
             (loaded.with_context(|| format!("bundle {}", dir.display()))?, None)
         }
         Source::Registry(place) => {
