@@ -8,12 +8,12 @@ WORKDIR /build
 COPY . .
 
 FROM source AS build
-RUN cargo build --release --locked --no-default-features --bin reg4rec-server --bin reg4rec
+RUN cargo build --release --locked --no-default-features --features object-store --bin reg4rec-server --bin reg4rec
 
 FROM source AS build-cuda
 # The driver interface to bind to; the same as the toolkit of `serve-cuda`. No CUDA toolkit is needed to build.
 ENV CUDARC_CUDA_VERSION=12080
-RUN cargo build --release --locked --no-default-features --features cuda --bin reg4rec-server --bin reg4rec
+RUN cargo build --release --locked --no-default-features --features cuda,object-store --bin reg4rec-server --bin reg4rec
 
 # Kernels are compiled at run time, with NVRTC and the CUDA headers: the toolkit's `devel` image is the one with both.
 FROM nvidia/cuda:12.8.1-devel-ubuntu24.04 AS serve-cuda

@@ -109,6 +109,38 @@ fn alerts_name_only_metrics_that_the_sources_register() {
     }
 }
 
+/// Where time is measured, and a clock that an operator or a time server sets must not be looked at: queue, engine, search,
+/// quotas, and what watches a store.
+const MEASURED: &[&str] = &[
+    "src/batch/",
+    "src/engine/",
+    "src/decode/",
+    "src/server/access/",
+    "src/server/front.rs",
+    "src/server/service.rs",
+    "src/server/stream.rs",
+    "src/recommend/ladder.rs",
+    "src/recommend/cache.rs",
+    "src/recommend/door.rs",
+    "src/recommend/shadow.rs",
+    "src/rollout/mirror.rs",
+    "src/artifact/lease.rs",
+];
+
+#[test]
+fn deadlines_queues_and_quotas_know_no_wall_clock() {
+    let mut found = 0;
+    for (path, text) in sources() {
+        let place = relative(&path);
+        if MEASURED.iter().any(|measured| place.starts_with(measured)) {
+            found += 1;
+            let wall = ["SystemTime::now", "now_utc", "UNIX_EPOCH.elapsed"].iter().find(|clock| text.contains(**clock));
+            assert!(wall.is_none(), "{place} asks {wall:?}; expected Instant");
+        }
+    }
+    assert!(found >= 2 * MEASURED.len(), "only {found} files: {MEASURED:?} has moved");
+}
+
 #[test]
 fn the_checker_finds_what_breaks_the_table() {
     let rooms: BTreeSet<String> =

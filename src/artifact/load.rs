@@ -18,7 +18,7 @@ use crate::catalog::Index;
 use crate::model::{Network, NetworkConfig, load_weights};
 
 /// A manifest is some kilobytes; this bounds what is read before anything is known.
-const LARGEST_MANIFEST: u64 = 64 << 20;
+pub(super) const LARGEST_MANIFEST: u64 = 64 << 20;
 /// How often a load begins anew when the bundle is replaced under it.
 const ATTEMPTS: usize = 5;
 /// Bytes of a file that is only checked which are read at a time.
@@ -186,7 +186,7 @@ fn load_with(place: &Path, manifest: &[u8]) -> Result<LoadedBundle, BundleError>
 }
 
 /// Checks size and hash of a listed file without keeping what it holds.
-fn check_file(place: &Path, name: &str, manifest: &Manifest) -> Result<(), BundleError> {
+pub(super) fn check_file(place: &Path, name: &str, manifest: &Manifest) -> Result<(), BundleError> {
     let refuse = |reason: String| BundleError::new(name, reason);
     let wanted = manifest.files.get(name).ok_or_else(|| refuse("is not listed".to_owned()))?;
     let (mut file, size) = open(place, name)?;

@@ -12,7 +12,7 @@
 //! Beside them a large bundle's directory holds its index as it was last built (`items.index`), which no manifest lists.
 //!
 //! A [`BundleRegistry`] keeps bundles by variant and version and points at the one to serve; a [`Lease`] of it is the
-//! right to publish there.
+//! right to publish there. A [`RemoteRegistry`] is the same in an object store, mirrored into a directory.
 //! [`publish()`] writes one whole or not at all; [`load()`] believes nothing that it has not checked; [`verify()`] and
 //! [`show()`] tell a person. No file holds anything that can execute.
 
@@ -24,11 +24,13 @@ mod load;
 mod manifest;
 mod publish;
 mod registry;
+mod remote;
 mod report;
 mod retention;
 #[cfg(test)]
 mod sample;
 mod saved_index;
+mod store;
 mod tensors;
 
 pub use error::BundleError;
@@ -38,5 +40,7 @@ pub use load::{LoadedBundle, build_network, load};
 pub use manifest::{DataFacts, FileFacts, MANIFEST_FILE, Manifest, SCHEMA_VERSION, TokenizerFacts};
 pub use publish::{BundleParts, check_target, publish};
 pub use registry::{BundleRegistry, FileMark};
+pub use remote::{ObjectMark, RemoteError, RemotePointer, RemoteRegistry};
 pub use report::{BundleView, VerifyReport, show, verify};
+pub use store::RegistryPlace;
 pub use tensors::{Tensor, TensorFacts, pack_tensors, tensors};

@@ -20,10 +20,10 @@ use super::manifest::{LISTED_FILES, MANIFEST_FILE, check_name};
 use super::publish::{Target, failed, sync_dir};
 use super::{BundleError, verify};
 
-const CURRENT: &str = "current";
-const PREVIOUS: &str = "previous";
+pub(super) const CURRENT: &str = "current";
+pub(super) const PREVIOUS: &str = "previous";
 /// A version and a line's end; more is no pointer.
-const LONGEST_POINTER: u64 = 128;
+pub(super) const LONGEST_POINTER: u64 = 128;
 
 /// A directory of bundles by variant and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +211,7 @@ impl BundleRegistry {
 }
 
 /// A version is a name as bundles have it, and none of the pointers'.
-fn check_version(version: &str) -> Result<(), BundleError> {
+pub(super) fn check_version(version: &str) -> Result<(), BundleError> {
     if [CURRENT, PREVIOUS].contains(&version) {
         return Err(BundleError::new(MANIFEST_FILE, format!("version: {version:?} is the name of a pointer")));
     }

@@ -8,6 +8,7 @@ use crate::domain::{Failure, Lateness};
 #[derive(Debug, Clone)]
 pub struct BatchMetrics {
     pub(super) queue_wait: Histogram,
+    pub(super) device_wait: Histogram,
     pub(super) batch_size: Histogram,
     late: IntCounterVec,
     depth: IntGaugeVec,
@@ -16,11 +17,14 @@ pub struct BatchMetrics {
 impl BatchMetrics {
     /// Registers the series, each at zero. Fails when they are registered already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let queue_wait = Histogram::with_opts(
-            HistogramOpts::new("reg4rec_queue_wait_seconds", "Time from enqueue to the start of the batch").buckets(
-                vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0],
-            ),
-        )?;
+        let waits = |name: &str, about: &str| {
+            Histogram::with_opts(HistogramOpts::new(name, about).buckets(vec![
+                0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+            ]))
+        };
+        let queue_wait = waits("reg4rec_queue_wait_seconds", "Time from enqueue to the start of the batch")?;
+        let device_wait =
+            waits("reg4rec_device_wait_seconds", "Time that a batch waited for its turn among a device's lanes")?;
         let sizes = vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
         let batch_size =
             Histogram::with_opts(HistogramOpts::new("reg4rec_batch_size", "Jobs in a batch").buckets(sizes))?;
@@ -31,10 +35,11 @@ impl BatchMetrics {
         let depth = IntGaugeVec::new(Opts::new("reg4rec_queue_depth", "Jobs that wait for a batch"), &["lane"])?;
         PLACES.iter().for_each(|&place| drop(late.with_label_values(&[place_name(place)])));
         registry.register(Box::new(queue_wait.clone()))?;
+        registry.register(Box::new(device_wait.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
         registry.register(Box::new(late.clone()))?;
         registry.register(Box::new(depth.clone()))?;
-        Ok(Self { queue_wait, batch_size, late, depth })
+        Ok(Self { queue_wait, device_wait, batch_size, late, depth })
     }
 
     pub(super) fn depth(&self, lane: &str) -> IntGauge {

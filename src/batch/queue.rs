@@ -70,7 +70,7 @@ pub(super) struct State<J, A> {
     pub(super) running: Option<Running>,
     next_id: u64,
     /// Once set, the answer to every later job.
-    closed: Option<Failure>,
+    pub(super) closed: Option<Failure>,
 }
 
 pub(super) struct Queue<J, A> {
@@ -210,9 +210,20 @@ impl<J, A> Queue<J, A> {
         true
     }
 
+    /// Blocks until jobs may be taken, and says what for and how long a batch of them takes, where that is known. None when
+    /// the queue is closed.
+    pub(super) fn wish(&self) -> Option<(Priority, Option<Duration>)> {
+        let state = self.filled()?;
+        let (priority, jobs) = match state.waiting.len() {
+            0 => (Priority::Shadow, state.shadows.len()),
+            jobs => (Priority::Serving, jobs),
+        };
+        Some((priority, state.estimate.batch(jobs.min(self.config.max_batch))))
+    }
+
     /// Blocks until jobs may be taken: some wait, and the oldest has lingered long enough or a whole batch is there.
     /// None when the queue is closed.
-    pub(super) fn filled(&self) -> Option<MutexGuard<'_, State<J, A>>> {
+    fn filled(&self) -> Option<MutexGuard<'_, State<J, A>>> {
         let mut state = self.lock();
         loop {
             if state.closed.is_some() {

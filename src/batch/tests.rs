@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
-use super::{Answered, BatchConfig, BatchMetrics, Submitter, Worker, lane};
+use super::{Answered, BatchConfig, BatchMetrics, Submitter, Turns, Worker, lane};
 use crate::domain::{Failure, Lateness, Overload};
 
 struct Bench {
@@ -17,7 +17,7 @@ struct Bench {
 
 fn bench(config: BatchConfig) -> Bench {
     let registry = Registry::new();
-    let (submitter, worker) = lane("test", config, &BatchMetrics::new(&registry).unwrap());
+    let (submitter, worker) = lane("test", config, &Turns::new(1), &BatchMetrics::new(&registry).unwrap());
     Bench { submitter: Arc::new(submitter), worker, registry }
 }
 

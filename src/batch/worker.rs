@@ -4,24 +4,37 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Answered;
-use super::queue::{Queue, Running, Waiting};
+use super::queue::{Priority, Queue, Running, Waiting};
+use super::turns::{Seat, Turn};
 use crate::domain::Failure;
+
+/// How long shadow work waits for its turn before it looks whether somebody came to be served.
+const SHADOW_PATIENCE: Duration = Duration::from_millis(2);
 
 /// Takes batches, one after the other. When it is dropped, also by a panic, everybody who waits is told.
 pub struct Worker<J, A> {
     queue: Arc<Queue<J, A>>,
+    seat: Seat,
 }
 
 impl<J, A> Worker<J, A> {
-    pub(super) fn new(queue: Arc<Queue<J, A>>) -> Self {
-        Self { queue }
+    pub(super) fn new(queue: Arc<Queue<J, A>>, seat: Seat) -> Self {
+        Self { queue, seat }
     }
 
-    /// Blocks until a job may be taken, then takes those that wait, oldest first: at most `max_batch`, and no more than
+    /// Blocks until a job may be taken and it is this lane's turn at the device, then takes those that wait, oldest first: at most `max_batch`, and no more than
     /// their deadlines let run together. None when the lane is closed.
     pub fn next_batch(&self) -> Option<Batch<J, A>> {
         loop {
-            let mut state = self.queue.filled()?;
+            let (priority, cost) = self.queue.wish()?;
+            let patience = (priority == Priority::Shadow).then_some(SHADOW_PATIENCE);
+            let began = Instant::now();
+            let Some(turn) = self.seat.turn(priority, cost, patience) else { continue };
+            let mut state = self.queue.lock();
+            if state.closed.is_some() {
+                return None;
+            }
+            // Taken only now, so that the batch is made of all that came meanwhile.
             let jobs = self.queue.take(&mut state);
             if jobs.is_empty() {
                 continue;
@@ -29,12 +42,13 @@ impl<J, A> Worker<J, A> {
             let taken = Instant::now();
             state.running = Some(Running { since: taken, jobs: jobs.len() });
             drop(state);
+            self.queue.metrics.device_wait.observe(taken.saturating_duration_since(began).as_secs_f64());
             self.queue.metrics.batch_size.observe(jobs.len() as f64);
             for job in &jobs {
                 let waited = taken.saturating_duration_since(job.enqueued);
                 self.queue.metrics.queue_wait.observe(waited.as_secs_f64());
             }
-            return Some(Batch { queue: self.queue.clone(), jobs, taken });
+            return Some(Batch { queue: self.queue.clone(), jobs, taken, turn: Some(turn) });
         }
     }
 }
@@ -51,6 +65,8 @@ pub struct Batch<J, A> {
     queue: Arc<Queue<J, A>>,
     jobs: Vec<Waiting<J, A>>,
     taken: Instant,
+    /// Given up when it has run.
+    turn: Option<Turn>,
 }
 
 impl<J, A> Batch<J, A> {
@@ -83,6 +99,8 @@ impl<J, A> Batch<J, A> {
         state.estimate.record(now.saturating_duration_since(self.taken), size);
         state.estimate.held(self.jobs.iter().filter_map(|job| job.held(now)));
         drop(state);
+        // Another lane's batch may run while the answers of this one go out.
+        drop(self.turn.take());
         for (waiting, answer) in self.jobs.drain(..).zip(answers) {
             let queue_wait = self.taken.saturating_duration_since(waiting.enqueued);
             let answered = answer.map(|answer| Answered { answer, queue_wait, batch_size: size });

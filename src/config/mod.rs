@@ -126,7 +126,7 @@ impl Config {
             problems.push(format!("log.filter is {:?}, expected filter directives: {error}", self.log.filter));
         }
         if self.registry.is_set() && !self.bundle.path.as_os_str().is_empty() {
-            let (bundle, registry) = (self.bundle.path.display(), self.registry.path.display());
+            let (bundle, registry) = (self.bundle.path.display(), &self.registry.path);
             problems
                 .push(format!("bundle.path is {bundle} and registry.path is {registry}, expected only one of them"));
         }

@@ -11,6 +11,8 @@ use crate::domain::Violation;
 pub struct EngineConfig {
     /// Its queue and batches.
     pub batch: BatchConfig,
+    /// How many batches of all variants a device runs at once; 0 to 64. 0: on a CPU as many as it has cores, on a GPU one.
+    pub at_once: usize,
     /// Batch sizes of the warm-up, each at least 1. Those above `batch.max_batch` are run at `batch.max_batch`.
     pub warmup_batches: Vec<usize>,
     /// History lengths of the warm-up, each at least 1; every one is run at every batch size.
@@ -19,7 +21,12 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { batch: BatchConfig::default(), warmup_batches: vec![1, 8, 64], warmup_histories: vec![8, 16, 32, 50] }
+        Self {
+            batch: BatchConfig::default(),
+            at_once: 0,
+            warmup_batches: vec![1, 8, 64],
+            warmup_histories: vec![8, 16, 32, 50],
+        }
     }
 }
 
@@ -29,6 +36,9 @@ impl EngineConfig {
         let mut wrong = self.batch.validate().err().unwrap_or_default();
         for violation in &mut wrong {
             violation.field.insert_str(0, "batch.");
+        }
+        if self.at_once > 64 {
+            wrong.push(Violation::new("at_once", format!("{}: expected 0 to 64", self.at_once)));
         }
         for (field, sizes, most) in
             [("warmup_batches", &self.warmup_batches, 4096), ("warmup_histories", &self.warmup_histories, 10_000)]

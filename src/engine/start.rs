@@ -16,7 +16,7 @@ use crate::domain::Violation;
 use super::growth::Growths;
 use super::handle::{DecodeRequest, Decoded, EngineHandle};
 use super::metrics::EngineMetrics;
-use super::{EngineConfig, thread, warmup};
+use super::{EngineConfig, Quiet, Turns, thread, warmup};
 
 /// Why an engine did not start.
 #[derive(Debug, Error)]
@@ -51,10 +51,15 @@ pub struct Engine {
     pub config: EngineConfig,
     /// Where it counts.
     pub metrics: EngineMetrics,
+    /// The device that it shares with other engines.
+    pub turns: Turns,
+    /// Where the network is built and warmed up while others serve; none: in the engine's own thread.
+    pub quiet: Option<Quiet>,
 }
 
 impl Engine {
-    /// Builds the network in a thread of its own, warms it up and lets requests in. Resolves when the engine is warm,
+    /// Builds the network, warms it up and lets requests in, all but the first two in a thread of its own where others serve
+    /// meanwhile. Resolves when the engine is warm,
     /// or with the reason why it will not be; then the thread has ended. When the future is dropped, the thread ends
     /// after its warm-up.
     pub async fn start<M, E>(
@@ -62,11 +67,11 @@ impl Engine {
         build: impl FnOnce() -> Result<M, E> + Send + 'static,
     ) -> Result<EngineHandle, EngineError>
     where
-        M: PathModel,
+        M: PathModel + Send,
         E: std::fmt::Display,
     {
         self.config.validate().map_err(EngineError::Config)?;
-        let (submitter, worker) = lane(&self.name, self.config.batch, &self.metrics.batch);
+        let (submitter, worker) = lane(&self.name, self.config.batch, &self.turns, &self.metrics.batch);
         let (warm, warmed) = oneshot::channel();
         let (alive, watched) = watch::channel(true);
         let name = self.name.clone();
@@ -88,15 +93,19 @@ impl Engine {
     }
 
     /// The whole life of the thread. The worker is dropped before it ends, so that nobody waits in vain.
-    fn live<M: PathModel, E: std::fmt::Display>(
+    fn live<M: PathModel + Send, E: std::fmt::Display>(
         &self,
-        build: impl FnOnce() -> Result<M, E>,
+        build: impl FnOnce() -> Result<M, E> + Send,
         warm: oneshot::Sender<Result<(), EngineError>>,
         worker: Worker<DecodeRequest, Decoded>,
         growths: &Growths,
     ) {
         let started = Instant::now();
-        match self.warm_model(build) {
+        let made = match &self.quiet {
+            Some(quiet) => quiet.run(|| self.warm_model(build)),
+            None => self.warm_model(build),
+        };
+        match made {
             Ok(mut model) => {
                 tracing::info!(engine = %self.name, seconds = started.elapsed().as_secs_f64(), "engine warm");
                 // Whoever started it may have gone; then the lane is closed and the loop ends at once.

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use super::fake::{FAILS, FakeModel, PANICS, history, index, until_begun};
-use super::{DecodeRequest, Engine, EngineAnswer, EngineConfig, EngineError, EngineHandle, EngineMetrics};
+use super::{DecodeRequest, Engine, EngineAnswer, EngineConfig, EngineError, EngineHandle, EngineMetrics, Turns};
 use crate::catalog::Index;
 use crate::decode::Bias;
 use crate::decode::{DecodeJob, DecodeSettings, Engine as Ranking, Outcome, decode};
@@ -20,6 +20,8 @@ fn engine(index: Arc<Index>) -> Engine {
         settings: DecodeSettings::default(),
         config: EngineConfig { warmup_batches: vec![], ..EngineConfig::default() },
         metrics: EngineMetrics::new(&Registry::new()).unwrap(),
+        turns: Turns::new(1),
+        quiet: None,
     }
 }
 

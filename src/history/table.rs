@@ -11,7 +11,9 @@
 //! kind `exposure` are left out.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -78,19 +80,17 @@ pub enum TableError {
 /// # Errors
 /// See [`TableError`]. What stands before the error may be in the store; the file may be loaded again.
 pub fn load_table(file: &Path, store: &dyn HistoryStore, handle: &tokio::runtime::Handle) -> Result<usize, TableError> {
-    let failed = |reason: &dyn std::fmt::Display| TableError::File { path: file.into(), reason: reason.to_string() };
-    let opened = File::open(file).map_err(|error| failed(&error))?;
+    let opened = contained(file, || File::open(file))?;
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(opened, options);
-    let builder = builder.map_err(|error| failed(&error))?;
+    let builder = contained(file, || ParquetRecordBatchReaderBuilder::try_new_with_options(opened, options))?;
     let roots = builder.parquet_schema().root_schema().get_fields();
     let kept: Vec<usize> = (0..roots.len()).filter(|&at| COLUMNS.contains(&roots[at].name())).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), kept);
-    let reader = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(|error| failed(&error))?;
+    let builder = builder.with_projection(mask).with_batch_size(ROWS);
+    let mut reader = contained(file, || builder.build())?;
     let (mut first, mut loaded) = (0, 0);
     let mut places: HashMap<String, usize> = HashMap::new();
-    for batch in reader {
-        let batch = batch.map_err(|error| failed(&error))?;
+    while let Some(batch) = contained(file, || reader.next().transpose())? {
         let rows = Rows { file, first, batch: &batch };
         let noted: Vec<Noted> =
             rows.events()?.into_iter().map(|(user, event)| note(user, event, &mut places)).collect();
@@ -99,6 +99,15 @@ pub fn load_table(file: &Path, store: &dyn HistoryStore, handle: &tokio::runtime
         first += batch.num_rows();
     }
     Ok(loaded)
+}
+
+/// Runs the Parquet library, which answers some damage with a panic.
+fn contained<T, E: Display>(file: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, TableError> {
+    let failed = |reason: String| TableError::File { path: file.into(), reason };
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| failed(error.to_string())),
+        Err(_) => Err(failed("malformed: its reader gave up".to_owned())),
+    }
 }
 
 fn note(user: String, event: Event, places: &mut HashMap<String, usize>) -> Noted {

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::engine::DecodeSettings;
 use crate::engine::fake::{Batches, CATEGORIES, FakeModel, PANICS, index, until_begun};
-use crate::engine::{Engine, EngineConfig, EngineMetrics};
+use crate::engine::{Engine, EngineConfig, EngineMetrics, Turns};
 use crate::history::{Histories, HistoryConfig};
 
 pub(super) struct House {
@@ -33,6 +33,8 @@ pub(super) async fn variant(name: &str, model: FakeModel, index: Arc<Index>, met
         settings: DecodeSettings::default(),
         config: EngineConfig { warmup_batches: vec![], ..EngineConfig::default() },
         metrics: metrics.clone(),
+        turns: Turns::new(1),
+        quiet: None,
     };
     Variant {
         name: name.into(),

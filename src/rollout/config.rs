@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::BundleRegistry;
+use crate::artifact::{BundleRegistry, RegistryPlace};
 use crate::domain::Violation;
 
 /// Section `[registry]` of the settings; `src/config/defaults.toml` says what each is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistryConfig {
-    /// The registry's directory; empty: none, one bundle is served.
-    pub path: PathBuf,
+    /// The registry's directory or URL; empty: none, one bundle is served.
+    pub path: String,
+    /// Where the bundles of a registry at a URL are kept; a directory.
+    pub cache: PathBuf,
     /// How often the pointers are read, in milliseconds; 50 to 3,600,000.
     pub poll_ms: u64,
     /// The variants that are served, each the name of a directory in the registry; 1 to 64.
@@ -27,7 +29,8 @@ pub struct RegistryConfig {
 impl Default for RegistryConfig {
     fn default() -> Self {
         Self {
-            path: PathBuf::new(),
+            path: String::new(),
+            cache: PathBuf::new(),
             poll_ms: 1000,
             variants: vec!["default".to_owned()],
             default: "default".to_owned(),
@@ -40,6 +43,13 @@ impl RegistryConfig {
     /// Names every field that is out of range.
     pub fn validate(&self) -> Result<(), Vec<Violation>> {
         let mut wrong = Vec::new();
+        match self.place() {
+            Err(reason) => wrong.push(Violation::new("path", reason)),
+            Ok(Some(RegistryPlace::Url(url))) if self.cache.as_os_str().is_empty() => {
+                wrong.push(Violation::new("cache", format!("empty: expected a directory for what comes from {url}")));
+            }
+            Ok(_) => {}
+        }
         if !(50..=3_600_000).contains(&self.poll_ms) {
             wrong.push(Violation::new("poll_ms", format!("{}: expected 50 to 3600000", self.poll_ms)));
         }
@@ -67,7 +77,15 @@ impl RegistryConfig {
 
     /// Whether there is a registry at all.
     pub fn is_set(&self) -> bool {
-        !self.path.as_os_str().is_empty()
+        !self.path.is_empty()
+    }
+
+    /// Where it is; none where there is none.
+    ///
+    /// # Errors
+    /// A URL that names no registry.
+    pub fn place(&self) -> Result<Option<RegistryPlace>, String> {
+        if self.is_set() { RegistryPlace::parse(&self.path).map(Some) } else { Ok(None) }
     }
 
     /// How often the pointers are read.

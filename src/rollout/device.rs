@@ -30,6 +30,15 @@ pub(super) struct Weights {
 }
 
 impl Device {
+    /// How many batches run on it at once where no setting says. A CPU shares its cores out by itself, and a small batch is
+    /// better off beside a large one than behind it; a GPU runs one after the other anyhow.
+    pub(super) fn batches_at_once(self) -> usize {
+        match self {
+            Device::Cpu => std::thread::available_parallelism().map_or(1, usize::from),
+            Device::Cuda => 1,
+        }
+    }
+
     /// Builds the network on this device and warms it up. `built` is called between the two.
     pub(super) async fn start(
         self,

@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Registry;
+use thiserror::Error;
 
 use crate::artifact::{self, Golden, LoadedBundle, Manifest, WarmupShape};
-use crate::engine::{DecodeSettings, Engine, EngineConfig, EngineError, EngineHandle, EngineMetrics};
+use crate::engine::{DecodeSettings, Engine, EngineConfig, EngineError, EngineHandle, EngineMetrics, Quiet, Turns};
 use crate::recommend::{Newcomers, Variant};
 
 use super::available::available;
@@ -28,6 +29,28 @@ pub struct Loader {
     reserve: u64,
     engines: EngineMetrics,
     pub(super) metrics: ReloadMetrics,
+    turns: Turns,
+    quiet: Quiet,
+}
+
+/// How a bundle is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Nobody is served yet: by every core.
+    Alone,
+    /// Others serve meanwhile: by one thread that gives way to them.
+    Beside,
+}
+
+/// Why there is no loader.
+#[derive(Debug, Error)]
+pub enum LoaderError {
+    /// Its metrics are registered already.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// There is no thread to load by.
+    #[error("thread: {0}")]
+    Thread(#[from] rayon::ThreadPoolBuildError),
 }
 
 /// A variant that passed every stage and serves nobody yet.
@@ -43,31 +66,30 @@ impl Loader {
     /// A loader for `device`. A bundle that would leave less than `reserve` bytes of memory is refused.
     ///
     /// # Errors
-    /// When its metrics are registered already.
-    pub fn new(
-        device: Device,
-        engine: EngineConfig,
-        reserve: u64,
-        registry: &Registry,
-    ) -> Result<Self, prometheus::Error> {
+    /// When its metrics are registered already, or there is no thread to load by.
+    pub fn new(device: Device, engine: EngineConfig, reserve: u64, registry: &Registry) -> Result<Self, LoaderError> {
         let (engines, metrics) = (EngineMetrics::new(registry)?, ReloadMetrics::new(registry)?);
-        Ok(Self { device, engine, reserve, engines, metrics })
+        let turns = Turns::new(if engine.at_once > 0 { engine.at_once } else { device.batches_at_once() });
+        Ok(Self { device, engine, reserve, engines, metrics, turns, quiet: Quiet::new()? })
     }
 
     /// Takes the bundle in `dir` through every stage, to serve as `name`.
     ///
     /// # Errors
     /// The first stage that it does not pass, and why.
-    pub async fn load(&self, name: &str, dir: &Path) -> Result<Candidate, Refusal> {
-        let manifest = self.stage(ReloadStage::Verify, read(dir, |dir| Ok(artifact::show(dir)?.manifest))).await?;
+    pub async fn load(&self, name: &str, dir: &Path, pace: Pace) -> Result<Candidate, Refusal> {
+        let quiet = (pace == Pace::Beside).then_some(&self.quiet);
+        let show = |dir: &Path| artifact::show(dir).map(|view| view.manifest);
+        let manifest = self.stage(ReloadStage::Verify, read(dir, quiet, show)).await?;
         let fits = async { memory::check(&manifest, available(), self.reserve) };
         self.stage(ReloadStage::Memory, fits).await?;
-        let bundle = self.stage(ReloadStage::Verify, read(dir, artifact::load)).await?;
+        let bundle = self.stage(ReloadStage::Verify, read(dir, quiet, artifact::load)).await?;
         let settings: DecodeSettings = self.stage(ReloadStage::Verify, async { bundle.manifest.decode_as() }).await?;
         let LoadedBundle { manifest, index, weights, codebooks, golden, warmup, weight_facts, .. } = bundle;
         let index = Arc::new(index);
-        let newcomers = BundleNewcomers::new(&codebooks, Arc::clone(&index));
-        drop(codebooks);
+        let learnt = Arc::clone(&index);
+        let newcomers = move |_: &Path| Ok::<_, String>(BundleNewcomers::new(&codebooks, learnt));
+        let newcomers = self.stage(ReloadStage::Load, read(dir, quiet, newcomers)).await?;
         let newcomers = newcomers.inspect_err(|reason| {
             tracing::info!(variant = name, reason, "the bundle gives no tokens to items that come later");
         });
@@ -77,6 +99,9 @@ impl Loader {
             settings: settings.clone(),
             config: warm_shapes(&self.engine, &warmup, manifest.network.max_history),
             metrics: self.engines.clone(),
+            turns: self.turns.clone(),
+            // A GPU's network is built by the thread that uses it.
+            quiet: quiet.filter(|_| self.device == Device::Cpu).cloned(),
         };
         let weights = Weights { network: manifest.network.clone(), facts: weight_facts, bytes: weights };
         let engine = self.start(engine, weights).await?;
@@ -129,13 +154,18 @@ impl Loader {
     }
 }
 
-/// Reads files on a thread that may wait for them.
-async fn read<T: Send + 'static>(
+/// Reads files on a thread that may wait for them, by the quiet one where others are served.
+async fn read<T: Send + 'static, E: Display + Send + 'static>(
     dir: &Path,
-    read: impl FnOnce(&Path) -> Result<T, artifact::BundleError> + Send + 'static,
+    quiet: Option<&Quiet>,
+    read: impl FnOnce(&Path) -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
-    let dir = dir.to_owned();
-    let outcome = tokio::task::spawn_blocking(move || read(&dir)).await;
+    let (dir, quiet) = (dir.to_owned(), quiet.cloned());
+    let outcome = tokio::task::spawn_blocking(move || match quiet {
+        Some(quiet) => quiet.run(|| read(&dir)),
+        None => read(&dir),
+    });
+    let outcome = outcome.await;
     outcome.map_err(|error| format!("its reader ended: {error}"))?.map_err(|error| error.to_string())
 }
 

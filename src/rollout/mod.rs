@@ -2,7 +2,7 @@
 //!
 //! [`Loader`] tells the stages in one function: verify -> memory -> load -> warm up -> golden answers. [`Rollout`] swaps
 //! what passed them all into the recommender, keeps what it replaced for a rollback, and follows the pointers of a
-//! registry. A failure at any stage leaves what serves serving, and says stage and reason.
+//! registry, which a mirror brings near where it is an object store. A failure at any stage leaves what serves serving, and says stage and reason.
 
 mod available;
 mod config;
@@ -11,6 +11,7 @@ mod golden;
 mod loader;
 mod memory;
 mod metrics;
+mod mirror;
 mod newcomers;
 mod pointers;
 mod refusal;
@@ -18,7 +19,7 @@ mod swap;
 
 pub use config::RegistryConfig;
 pub use device::Device;
-pub use loader::{Candidate, Loader};
+pub use loader::{Candidate, Loader, LoaderError, Pace};
 pub use pointers::Pointers;
 pub use refusal::{Refusal, Refused, ReloadStage};
 pub use swap::{Rollout, VariantState, first};

@@ -11,6 +11,8 @@ use thiserror::Error;
 pub enum ReloadStage {
     /// The pointer names a version.
     Find,
+    /// Every file has come from the object store, with the size and hash of the manifest.
+    Fetch,
     /// Schema version, hashes, every row and number.
     Verify,
     /// It fits beside what is loaded.
@@ -27,8 +29,9 @@ pub enum ReloadStage {
 
 impl ReloadStage {
     /// All of them.
-    pub const ALL: [ReloadStage; 7] = [
+    pub const ALL: [ReloadStage; 8] = [
         ReloadStage::Find,
+        ReloadStage::Fetch,
         ReloadStage::Verify,
         ReloadStage::Memory,
         ReloadStage::Load,
@@ -41,6 +44,7 @@ impl ReloadStage {
     pub fn name(self) -> &'static str {
         match self {
             ReloadStage::Find => "find",
+            ReloadStage::Fetch => "fetch",
             ReloadStage::Verify => "verify",
             ReloadStage::Memory => "memory",
             ReloadStage::Load => "load",

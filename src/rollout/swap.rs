@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::MissedTickBehavior;
 
+use crate::artifact::RemoteError;
 use crate::domain::{Failure, Violation};
 use crate::recommend::{NoWayBack, Recommender, SlotView};
 
-use super::loader::{Candidate, Loader};
+use super::loader::{Candidate, Loader, Pace};
 use super::pointers::{Look, Pointed, Pointers};
 use super::refusal::{Refusal, Refused, ReloadStage};
 
@@ -51,6 +52,9 @@ pub async fn first(loader: &Loader, pointers: &Arc<Pointers>, name: &str, every:
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if let Some((dir, refusal)) = unfit(pointers, name).await {
+            tell_refused(loader, name, &dir, &refusal);
+        }
         let Some(look) = looked(pointers, name).await else { continue };
         let outcome = match &look {
             Look::Absent => {
@@ -60,7 +64,7 @@ pub async fn first(loader: &Loader, pointers: &Arc<Pointers>, name: &str, every:
             Look::Broken(error) => Err((PathBuf::from(&error.file), Refusal::new(ReloadStage::Find, error))),
             Look::At(pointed) => {
                 let dir = &pointed.directory;
-                loader.load(name, dir).await.map_err(|refusal| (dir.clone(), refusal))
+                loader.load(name, dir, Pace::Alone).await.map_err(|refusal| (dir.clone(), refusal))
             }
         };
         match outcome {
@@ -95,6 +99,9 @@ impl Rollout {
     }
 
     async fn follow_one(&self, pointers: &Arc<Pointers>, name: &str) {
+        if let Some((dir, refusal)) = unfit(pointers, name).await {
+            self.refuse(name, &dir, refusal);
+        }
         let _loading = self.inner.loading.lock().await;
         match looked(pointers, name).await {
             None => {}
@@ -118,7 +125,10 @@ impl Rollout {
         self.known(name)?;
         let found = pointers.registry().inside(path);
         let found = found.map_err(|error| Failure::Invalid(vec![Violation::new("bundle", error.to_string())]))?;
-        let dir = found.ok_or_else(|| Failure::UnknownBundle(path.to_owned()))?;
+        let dir = match path.split_once('/').filter(|_| pointers.is_mirrored()) {
+            Some((variant, version)) => bring(pointers, variant, version).await?,
+            None => found.ok_or_else(|| Failure::UnknownBundle(path.to_owned()))?,
+        };
         let _loading = self.inner.loading.lock().await;
         self.replace(name, &dir, None).await.map_err(unmet)?;
         self.state(name)
@@ -141,7 +151,9 @@ impl Rollout {
         let pointers = Arc::clone(self.registry()?);
         let dir = pointers.registry().directory(name, version);
         let dir = dir.map_err(|error| Failure::Invalid(vec![Violation::new("version", error.reason)]))?;
-        if !dir.is_dir() {
+        if pointers.is_mirrored() {
+            bring(&pointers, name, version).await?;
+        } else if !dir.is_dir() {
             return Err(Failure::UnknownBundle(format!("{name}/{version}")));
         }
         let _loading = self.inner.loading.lock().await;
@@ -196,7 +208,9 @@ impl Rollout {
             reason: format!("variant {name:?} has no bundle to go back to, neither loaded nor in a registry"),
         };
         let pointers = self.inner.pointers.as_ref().ok_or_else(nothing)?;
-        let version = pointers.registry().previous(name).ok().flatten().ok_or_else(nothing)?;
+        let (asked, variant) = (Arc::clone(pointers), name.to_owned());
+        let version = tokio::task::spawn_blocking(move || asked.previous(&variant)).await.ok().flatten();
+        let version = version.ok_or_else(nothing)?;
         self.promote(name, &version).await
     }
 
@@ -221,7 +235,7 @@ impl Rollout {
     }
 
     async fn load_and_swap(&self, name: &str, dir: &Path, pointed: Option<Pointed>) -> Result<(), Refusal> {
-        let candidate = self.inner.loader.load(name, dir).await?;
+        let candidate = self.inner.loader.load(name, dir, Pace::Beside).await?;
         let began = Instant::now();
         let swap = |reason: &dyn std::fmt::Display| Refusal::new(ReloadStage::Swap, reason);
         if let (Some(pointed), Some(pointers)) = (pointed, &self.inner.pointers)
@@ -270,6 +284,30 @@ impl std::fmt::Debug for Rollout {
 async fn looked(pointers: &Arc<Pointers>, name: &str) -> Option<Look> {
     let (pointers, name) = (Arc::clone(pointers), name.to_owned());
     tokio::task::spawn_blocking(move || pointers.changed(&name)).await.ok().flatten()
+}
+
+/// What an object store newly points at and is no whole bundle; it is brought near when it is one. A large one takes its
+/// time, so no lock is held meanwhile.
+async fn unfit(pointers: &Arc<Pointers>, name: &str) -> Option<(PathBuf, Refusal)> {
+    if !pointers.is_mirrored() {
+        return None;
+    }
+    let (pointers, name) = (Arc::clone(pointers), name.to_owned());
+    tokio::task::spawn_blocking(move || pointers.refresh(&name)).await.ok()?.err()
+}
+
+/// Brings a version of an object store near, and answers its directory.
+async fn bring(pointers: &Arc<Pointers>, variant: &str, version: &str) -> Result<PathBuf, Failure> {
+    let dir = pointers.registry().directory(variant, version);
+    let dir = dir.map_err(|error| Failure::Invalid(vec![Violation::new("bundle", error.to_string())]))?;
+    let (pointers, named) = (Arc::clone(pointers), (variant.to_owned(), version.to_owned()));
+    let outcome = tokio::task::spawn_blocking(move || pointers.bring(&named.0, &named.1)).await;
+    let outcome = outcome.map_err(|error| Failure::Internal(format!("fetching a bundle: {error}")))?;
+    let brought = outcome.map_err(|error| match error {
+        RemoteError::Away(reason) => Failure::Unmet { code: "REGISTRY_AWAY", reason },
+        RemoteError::Refused(error) => unmet(Refusal::new(ReloadStage::Fetch, error)),
+    });
+    brought.map(|()| dir)
 }
 
 async fn still(pointers: &Arc<Pointers>, name: &str, pointed: Pointed) -> bool {

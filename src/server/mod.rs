@@ -14,6 +14,7 @@ mod events;
 mod front;
 mod health;
 mod log_filter;
+mod memory;
 mod metrics;
 mod operate;
 mod run;

@@ -30,6 +30,7 @@ use super::events::Events;
 use super::front::{self, Front, PhaseReader};
 use super::health;
 use super::log_filter::LogFilter;
+use super::memory;
 use super::metrics::ServerMetrics;
 use super::operate::Operate;
 use super::service::Service;
@@ -115,6 +116,7 @@ impl<R: Recommends> Server<R> {
     ) -> Result<(Self, Opener<R>), ServerError> {
         let names: Vec<String> = config.key.iter().map(|key| key.name.clone()).collect();
         let metrics = Arc::new(ServerMetrics::new(&registry, &variants, &names)?);
+        memory::register(&registry)?;
         let tls_metrics = TlsMetrics::new(&registry)?;
         let identity = Identity::read(&config.tls, tls_metrics.clone())?;
         let clients = Arc::new(Clients::new(&config.key));

@@ -8,8 +8,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use reg4rec::artifact::{
-    BundleParts, DataFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts, WarmupShape, load,
-    pack_tensors, publish,
+    BundleParts, DataFacts, FileFacts, Golden, GoldenAnswer, GoldenEvent, Manifest, Tensor, TokenizerFacts,
+    WarmupShape, load, pack_tensors, publish, show,
 };
 use reg4rec::catalog::{CatalogItem, Index};
 use reg4rec::decode::{DecodeJob, DecodeSettings, decode};
@@ -143,6 +143,14 @@ pub fn write_again(from: &Path, dir: &Path, version: &str) {
         warmup: bundle.warmup,
     };
     publish(dir, Manifest { version: version.to_owned(), ..bundle.manifest }, parts).unwrap();
+}
+
+/// Puts other bytes in the place of a bundle's file, and seals the bundle anew.
+pub fn replace(dir: &Path, file: &str, bytes: &[u8]) {
+    let facts = |facts: &FileFacts| format!("\"sha256\": \"{}\",\n      \"bytes\": {}", facts.sha256, facts.bytes);
+    let before = show(dir).unwrap().manifest.files[file].clone();
+    std::fs::write(dir.join(file), bytes).unwrap();
+    reseal(dir, &facts(&before), &facts(&FileFacts::of(bytes)));
 }
 
 /// Changes a text of a bundle's manifest and seals it anew, as somebody would who wants it to be believed.

@@ -10,7 +10,7 @@ use tonic::Code;
 
 use reg4rec::decode::{Advance, DecodeSettings, PathModel, PathState, Placement, TokenVectors};
 use reg4rec::domain::{CodeShape, CodeTable, History};
-use reg4rec::engine::{Engine, EngineConfig, EngineMetrics};
+use reg4rec::engine::{Engine, EngineConfig, EngineMetrics, Turns};
 use reg4rec::history::{Histories, HistoryConfig};
 use reg4rec::recommend::{RecommendConfig, Recommender, Variant};
 use reg4rec::server::{Server, ServerError};
@@ -64,6 +64,8 @@ async fn a_dead_engine_hangs_nobody_and_ends_the_server_with_an_error() {
         settings: DecodeSettings::default(),
         config: EngineConfig { warmup_batches: Vec::new(), ..EngineConfig::default() },
         metrics: EngineMetrics::new(&registry).unwrap(),
+        turns: Turns::new(1),
+        quiet: None,
     };
     let variant = Variant {
         name: "default".into(),

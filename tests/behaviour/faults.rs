@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use reg4rec::artifact::BundleRegistry;
-use reg4rec::wire::client::EventServiceClient;
+use reg4rec::wire::client::{CatalogServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
 use crate::bundle;
@@ -220,6 +220,64 @@ async fn on_a_full_disk_events_are_refused_and_recommendations_go_on() {
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
         assert!(began.elapsed() < PATIENCE, "with room again it still takes no events");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_changes_of_items_are_refused_whole_and_those_acknowledged_stay() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("model-artifacts/demo");
+    let log = disk.path().join("catalogue");
+    let start = || {
+        let (demo, log) = (demo.clone(), log.clone());
+        let settings = move |command: &mut Command| {
+            command.env("REG4REC__CATALOGUE__PATH", log);
+        };
+        tokio::task::spawn_blocking(move || Process::start_with(&demo, settings))
+    };
+    let process = start().await.unwrap();
+    let to = channel(&process.public).await;
+    // Several records of one call: they are taken all, or none.
+    let upsert = async |round: usize| {
+        let item = |at: usize| v1::CatalogItem {
+            item_id: format!("new-{round}-{at}").into(),
+            title: "A hat".into(),
+            text: vec![b'a'; 20_000],
+            ..Default::default()
+        };
+        let items = (0..3).map(item).collect();
+        CatalogServiceClient::new(to.clone()).upsert_items(v1::UpsertItemsRequest { items }).await
+    };
+    upsert(0).await.unwrap();
+    disk.fill();
+    let (began, mut taken) = (Instant::now(), 1);
+    let refused = loop {
+        match upsert(taken).await {
+            Ok(_) => taken += 1,
+            Err(status) => break status,
+        }
+        assert!(began.elapsed() < PATIENCE, "a full disk takes items");
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let listed = async |to: &tonic::transport::Channel, id: String| {
+        let asked = v1::GetItemRequest { item_id: id.into() };
+        CatalogServiceClient::new(to.clone()).get_item(asked).await.is_ok()
+    };
+    assert!(!listed(&to, format!("new-{taken}-0")).await, "what was refused is served");
+    assert!(Client::new(to.clone()).recommend(request("")).await.is_ok());
+    disk.free();
+    while let Err(status) = upsert(taken).await {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(began.elapsed() < PATIENCE, "with room again it still takes no items");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(process);
+    let process = start().await.unwrap();
+    let to = channel(&process.public).await;
+    for round in 0..=taken {
+        for at in 0..3 {
+            assert!(listed(&to, format!("new-{round}-{at}")).await, "new-{round}-{at} of {taken} rounds is lost");
+        }
     }
 }
 

@@ -53,6 +53,22 @@ impl Outside {
         Self::start("nats-server", &arguments, port.parse().unwrap(), home)
     }
 
+    /// An S3 that forgets everything when it ends: moto's server, on the path or named by `REG4REC_MOTO`.
+    #[cfg(feature = "object-store")]
+    pub fn s3(home: &Path) -> Option<Self> {
+        let named = std::env::var("REG4REC_MOTO").ok().map(|program| &*program.leak());
+        let port = free_port().to_string();
+        Self::start(named.unwrap_or("moto_server"), &["-H", "127.0.0.1", "-p", &port], port.parse().unwrap(), home)
+    }
+
+    /// The files below `home` by plain HTTP.
+    #[cfg(feature = "object-store")]
+    pub fn web(home: &Path) -> Option<Self> {
+        let (port, dir) = (free_port().to_string(), home.to_str().unwrap());
+        let arguments = ["-m", "http.server", &port, "--bind", "127.0.0.1", "--directory", dir];
+        Self::start("python3", &arguments, port.parse().unwrap(), home)
+    }
+
     fn start(program: &'static str, arguments: &[&str], port: u16, home: &Path) -> Option<Self> {
         if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             eprintln!("skipped: there is no {program} on the path");
@@ -72,7 +88,7 @@ impl Outside {
         self.child = Some(command.spawn().unwrap());
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "{} does not listen", self.program);
+            assert!(began.elapsed() < Duration::from_secs(60), "{} does not listen", self.program);
             std::thread::yield_now();
         }
     }

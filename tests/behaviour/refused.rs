@@ -99,7 +99,7 @@ async fn each_broken_bundle_is_refused_by_name_while_the_one_before_serves() {
     // Nothing that was refused is tried again by itself.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut refused = 0.0;
-    for stage in ["find", "verify", "memory", "load", "warm_up", "golden", "swap"] {
+    for stage in ["find", "fetch", "verify", "memory", "load", "warm_up", "golden", "swap"] {
         let series = format!("reg4rec_reload_total{{result=\"refused\",stage=\"{stage}\"}}");
         refused += server.series(&series).await.unwrap();
         let seconds = format!("reg4rec_reload_duration_seconds_count{{stage=\"{stage}\"}}");

@@ -11,9 +11,12 @@ pub struct Flags {
     /// The bundle to serve [default: model-artifacts/demo]
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// A registry of bundles to follow, instead of one bundle
-    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
-    registry: Option<PathBuf>,
+    /// A registry of bundles to follow, instead of one bundle: a directory, or the URL of an object store
+    #[arg(long, value_name = "DIR|URL", conflicts_with = "bundle")]
+    registry: Option<String>,
+    /// The directory for bundles of a registry at a URL
+    #[arg(long, value_name = "DIR")]
+    registry_cache: Option<PathBuf>,
     /// A data set, or a Parquet file of events, that fills the users' histories at start
     #[arg(long, value_name = "DIR")]
     histories: Option<PathBuf>,
@@ -37,7 +40,8 @@ impl Flags {
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         [
             ("bundle.path", text(&self.bundle)),
-            ("registry.path", text(&self.registry)),
+            ("registry.path", self.registry.clone()),
+            ("registry.cache", text(&self.registry_cache)),
             ("bundle.histories", text(&self.histories)),
             ("server.listen", self.listen.clone()),
             ("server.admin", self.admin.clone()),

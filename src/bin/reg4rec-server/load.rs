@@ -1,19 +1,19 @@
 //! From the settings to a recommender that is warm, and the rollout that may change it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use prometheus::Registry;
 
-use reg4rec::artifact::{BundleRegistry, Golden};
+use reg4rec::artifact::{Golden, RegistryPlace};
 use reg4rec::catalog::Index;
 use reg4rec::config::Config;
 use reg4rec::events::EventStream;
 use reg4rec::experiment::ExperimentBook;
 use reg4rec::history::Histories;
 use reg4rec::recommend::{Catalogue, CatalogueError, Recommender, Recorder};
-use reg4rec::rollout::{self, Candidate, Loader, Pointers, Rollout};
+use reg4rec::rollout::{self, Candidate, Loader, Pace, Pointers, Rollout};
 
 use crate::histories;
 
@@ -26,7 +26,7 @@ pub enum Source {
     /// One bundle, as the only variant.
     Bundle(PathBuf),
     /// Whatever the registry there points at.
-    Registry(PathBuf),
+    Registry(RegistryPlace),
 }
 
 /// All that is needed to open.
@@ -40,8 +40,8 @@ pub struct Ready {
 impl Source {
     /// The configured registry or bundle; else the demo in the working directory, or above the executable.
     pub fn of(config: &Config) -> anyhow::Result<Self> {
-        if config.registry.is_set() {
-            return Ok(Source::Registry(config.registry.path.clone()));
+        if let Some(place) = config.registry.place().map_err(anyhow::Error::msg)? {
+            return Ok(Source::Registry(place));
         }
         if !config.bundle.path.as_os_str().is_empty() {
             return Ok(Source::Bundle(config.bundle.path.clone()));
@@ -57,10 +57,11 @@ impl Source {
         })
     }
 
-    /// Its directory.
-    pub fn path(&self) -> &Path {
+    /// Its directory, or its URL.
+    pub fn place(&self) -> Display<'_> {
         match self {
-            Source::Bundle(path) | Source::Registry(path) => path,
+            Source::Bundle(path) | Source::Registry(RegistryPlace::Directory(path)) => path.display(),
+            Source::Registry(RegistryPlace::Url(url)) => Path::new(url).display(),
         }
     }
 
@@ -85,11 +86,11 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
     let loader = Loader::new(config.bundle.device, config.engine.clone(), config.registry.memory_reserve(), registry)?;
     let (candidate, pointers) = match source {
         Source::Bundle(dir) => {
-            let loaded = loader.load(&default, &dir).await;
+            let loaded = loader.load(&default, &dir, Pace::Alone).await;
             (loaded.with_context(|| format!("bundle {}", dir.display()))?, None)
         }
-        Source::Registry(path) => {
-            let pointers = Arc::new(Pointers::new(BundleRegistry::new(path)));
+        Source::Registry(place) => {
+            let pointers = Arc::new(Pointers::open(&place, &config.registry.cache, &loader).context("registry.path")?);
             (rollout::first(&loader, &pointers, &default, config.registry.poll()).await, Some(pointers))
         }
     };

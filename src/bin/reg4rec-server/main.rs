@@ -71,7 +71,7 @@ async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
     if let Some(notice) = config.server.notice() {
         say(&format!("notice {notice}"));
     }
-    say(&format!("loading {} …", source.path().display()));
+    say(&format!("loading {} …", source.place()));
     let server = server.with_log_filter(filter);
     let (failed, failure) = oneshot::channel();
     let opening = tokio::spawn(async move {

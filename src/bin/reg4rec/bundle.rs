@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use reg4rec::artifact::{self, BundleRegistry};
+use reg4rec::artifact::{self, BundleRegistry, RegistryPlace, RemoteRegistry};
 
 #[derive(Debug, Subcommand)]
 pub enum Bundle {
@@ -24,9 +24,9 @@ pub struct Publish {
     /// The bundle's directory
     #[arg(long, value_name = "DIR")]
     bundle: PathBuf,
-    /// The registry's directory; made when it is not there
-    #[arg(long, value_name = "DIR")]
-    registry: PathBuf,
+    /// The registry: a directory, made when it is not there, or the URL of an object store
+    #[arg(long, value_name = "DIR|URL")]
+    registry: String,
     /// The variant that is to serve it
     #[arg(long, value_name = "NAME")]
     variant: String,
@@ -59,9 +59,20 @@ impl Bundle {
 
 impl Publish {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let registry = BundleRegistry::new(&self.registry);
-        let dir = registry.publish(&self.bundle, &self.variant, self.version.as_deref())?;
-        let published = Published { directory: dir.display().to_string(), variant: self.variant };
+        let (from, version) = (&self.bundle, self.version.as_deref());
+        let directory = match RegistryPlace::parse(&self.registry).map_err(anyhow::Error::msg)? {
+            RegistryPlace::Directory(root) => {
+                BundleRegistry::new(root).publish(from, &self.variant, version)?.display().to_string()
+            }
+            RegistryPlace::Url(url) => {
+                // Nothing is fetched into it.
+                let unused = std::env::temp_dir();
+                let remote = RemoteRegistry::open(&url, &unused)?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(remote.publish(from, &self.variant, version))?
+            }
+        };
+        let published = Published { directory, variant: self.variant };
         tell(&published, self.json)
     }
 }

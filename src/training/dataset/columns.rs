@@ -1,6 +1,8 @@
 //! Typed columns of a Parquet file, chunk by chunk, each value checked and each error with its row.
 
+use std::fmt::Display;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -34,27 +36,31 @@ impl Table {
     pub(super) fn open(file: &Path, wanted: &[&str]) -> Result<Self, DataError> {
         let handle = File::open(file).map_err(|source| DataError::io(file, source))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(handle, options)
-            .map_err(|error| DataError::parquet(file, error))?;
+        let builder = contained(file, || ParquetRecordBatchReaderBuilder::try_new_with_options(handle, options))?;
         let roots = builder.parquet_schema().root_schema().get_fields();
         let kept: Vec<usize> = (0..roots.len()).filter(|&at| wanted.contains(&roots[at].name())).collect();
         let columns = roots.iter().map(|root| root.name()).collect::<Vec<&str>>().join(", ");
         let mask = ProjectionMask::roots(builder.parquet_schema(), kept);
-        let reader = builder
-            .with_projection(mask)
-            .with_batch_size(CHUNK_ROWS)
-            .build()
-            .map_err(|error| DataError::parquet(file, error))?;
+        let builder = builder.with_projection(mask).with_batch_size(CHUNK_ROWS);
+        let reader = contained(file, || builder.build())?;
         Ok(Self { file: file.to_path_buf(), columns, reader, next_row: 0 })
     }
 
     /// The next rows; none at the end.
     pub(super) fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>, DataError> {
-        let Some(batch) = self.reader.next() else { return Ok(None) };
-        let batch = batch.map_err(|error| DataError::parquet(&self.file, error))?;
+        let reader = &mut self.reader;
+        let Some(batch) = contained(&self.file, || reader.next().transpose())? else { return Ok(None) };
         let first_row = self.next_row;
         self.next_row += batch.num_rows();
         Ok(Some(Chunk { file: &self.file, columns: &self.columns, first_row, batch }))
+    }
+}
+
+/// Runs the Parquet library, which answers some damage with a panic.
+fn contained<T, E: Display>(file: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, DataError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| DataError::parquet(file, error)),
+        Err(_) => Err(DataError::parquet(file, "malformed: its reader gave up")),
     }
 }
 
