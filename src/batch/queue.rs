@@ -64,7 +64,7 @@ pub(super) struct State<J, A> {
     /// Ids ascend from front to back.
     pub(super) waiting: VecDeque<Waiting<J, A>>,
     /// Taken when nobody else waits; ids ascend as well.
-    shadows: VecDeque<Waiting<J, A>>,
+    pub(super) shadows: VecDeque<Waiting<J, A>>,
     pub(super) estimate: ServiceEstimate,
     /// The batch that runs now.
     pub(super) running: Option<Running>,
@@ -213,12 +213,27 @@ impl<J, A> Queue<J, A> {
     /// Blocks until jobs may be taken, and says what for and how long a batch of them takes, where that is known. None when
     /// the queue is closed.
     pub(super) fn wish(&self) -> Option<(Priority, Option<Duration>)> {
-        let state = self.filled()?;
+        Some(self.wish_of(&*self.filled()?))
+    }
+
+    /// As [`Self::wish`], without waiting: none also when no jobs may be taken yet.
+    pub(super) fn wish_now(&self) -> Option<(Priority, Option<Duration>)> {
+        let state = self.lock();
+        let filled = match state.waiting.front() {
+            None => !state.shadows.is_empty(),
+            Some(oldest) => {
+                oldest.enqueued.elapsed() >= self.config.linger() || state.waiting.len() >= self.config.max_batch
+            }
+        };
+        (filled && state.closed.is_none()).then(|| self.wish_of(&state))
+    }
+
+    fn wish_of(&self, state: &State<J, A>) -> (Priority, Option<Duration>) {
         let (priority, jobs) = match state.waiting.len() {
             0 => (Priority::Shadow, state.shadows.len()),
             jobs => (Priority::Serving, jobs),
         };
-        Some((priority, state.estimate.batch(jobs.min(self.config.max_batch))))
+        (priority, state.estimate.batch(jobs.min(self.config.max_batch)))
     }
 
     /// Blocks until jobs may be taken: some wait, and the oldest has lingered long enough or a whole batch is there.

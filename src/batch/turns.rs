@@ -122,6 +122,26 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Is in line no more, where a turn before was given up with the wish for another.
+    pub(super) fn leave(&self) {
+        if let Some(seat) = self.inner.lock().seats.get_mut(&self.id) {
+            seat.waits = None;
+        }
+        self.inner.freed.notify_all();
+    }
+}
+
+impl Turn {
+    /// Ends the turn. A lane that has work left is in line again at once: else, of two lanes, the other one would always go
+    /// next, whatever it has had. It must come for its turn, or leave.
+    pub(super) fn end(self, next: Option<Priority>) {
+        if let Some(seat) = self.inner.lock().seats.get_mut(&self.id) {
+            seat.waits = next;
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.inner.lock().seats.remove(&self.id);
@@ -189,11 +209,13 @@ mod tests {
                             order.len()
                         };
                         if had > turns {
+                            drop(turn);
+                            seat.leave();
                             return;
                         }
                         // The others are in line again before the next one is let in.
                         until_waiting(&device.inner, lanes.len() - 1);
-                        drop(turn);
+                        turn.end(Some(priority));
                     }
                 });
             }

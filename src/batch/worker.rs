@@ -26,7 +26,15 @@ impl<J, A> Worker<J, A> {
     /// their deadlines let run together. None when the lane is closed.
     pub fn next_batch(&self) -> Option<Batch<J, A>> {
         loop {
-            let (priority, cost) = self.queue.wish()?;
+            let wish = self.queue.wish_now();
+            let (priority, cost) = match wish {
+                Some(wish) => wish,
+                None => {
+                    // Others must not wait in line behind nothing.
+                    self.seat.leave();
+                    self.queue.wish()?
+                }
+            };
             let patience = (priority == Priority::Shadow).then_some(SHADOW_PATIENCE);
             let began = Instant::now();
             let Some(turn) = self.seat.turn(priority, cost, patience) else { continue };
@@ -98,9 +106,16 @@ impl<J, A> Batch<J, A> {
         let now = Instant::now();
         state.estimate.record(now.saturating_duration_since(self.taken), size);
         state.estimate.held(self.jobs.iter().filter_map(|job| job.held(now)));
+        let next = match (state.waiting.is_empty(), state.shadows.is_empty()) {
+            (false, _) => Some(Priority::Serving),
+            (true, false) => Some(Priority::Shadow),
+            (true, true) => None,
+        };
         drop(state);
         // Another lane's batch may run while the answers of this one go out.
-        drop(self.turn.take());
+        if let Some(turn) = self.turn.take() {
+            turn.end(next);
+        }
         for (waiting, answer) in self.jobs.drain(..).zip(answers) {
             let queue_wait = self.taken.saturating_duration_since(waiting.enqueued);
             let answered = answer.map(|answer| Answered { answer, queue_wait, batch_size: size });
