@@ -7,8 +7,8 @@
 //!
 //! Histories of 20 events, ten items of all, beam 20, no CORP unless the bundle says so; on a GPU histories of 50 events and
 //! beams of 20 and 100. `tiger`: 12,101 items of 4 codebooks in a fixed order, histories of 80 events, each a row of the encoder,
-//! as 20 items of 4 tokens are in a flat history; paths to the last codebook, then finished early. The machine is as it is: besides the median, the least time is told and the processor's time, which
-//! others disturb less.
+//! as 20 items of 4 tokens are in a flat history; paths to the last codebook, then finished early. The machine is as it is:
+//! besides the median, the least time is told and the processor's time, which others disturb less.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::Manifest;
+
 /// A bundle cannot be read or written: the file at fault and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{file}: {reason}")]
@@ -16,5 +18,16 @@ impl BundleError {
     /// `file` is refused for `reason`.
     pub fn new(file: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { file: file.into(), reason: reason.into() }
+    }
+
+    /// `place` holds the bundle `found`, and `wanted` is another.
+    pub(super) fn taken(place: impl Into<String>, found: &Manifest, wanted: &Manifest) -> Self {
+        let reason = format!(
+            "holds another bundle ({}, digest {}), expected none or digest {}; versions are not overwritten",
+            found.label(),
+            found.digest,
+            wanted.digest
+        );
+        Self::new(place, reason)
     }
 }

@@ -1,9 +1,7 @@
 //! Reads a bundle and believes nothing that it has not checked.
 
-use std::any::Any;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
@@ -15,6 +13,7 @@ use super::manifest::{
 };
 use super::{BundleError, Golden, TensorFacts, WarmupShape, golden, items, publish, saved_index, tensors};
 use crate::catalog::Index;
+use crate::domain;
 use crate::model::{Network, NetworkConfig, load_weights};
 
 /// A manifest is some kilobytes; this bounds what is read before anything is known.
@@ -277,17 +276,9 @@ fn was_replaced(dir: &Path, manifest: &[u8]) -> bool {
     read_manifest_bytes(&locate(dir)).is_ok_and(|now| now != manifest)
 }
 
-/// Runs a reader of foreign bytes. The libraries behind it return errors for malformed files, but they are large and
-/// promise nothing for files made to deceive; a server must refuse such a bundle and live.
+/// Runs a reader of a bundle's file that may panic.
 fn contained<T>(file: &str, read: impl FnOnce() -> Result<T, BundleError>) -> Result<T, BundleError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        Err(BundleError::new(file, format!("malformed: its reader gave up: {}", panic_message(panic.as_ref()))))
-    })
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+    domain::contained(read).unwrap_or_else(|reason| Err(BundleError::new(file, reason)))
 }
 
 #[cfg(test)]

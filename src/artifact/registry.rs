@@ -152,13 +152,7 @@ impl BundleRegistry {
         if dir.exists() {
             let found = load_manifest(&dir)?;
             if found.digest != manifest.digest {
-                let reason = format!(
-                    "holds another bundle ({}, digest {}), expected none or digest {}; versions are not overwritten",
-                    found.label(),
-                    found.digest,
-                    manifest.digest
-                );
-                return Err(BundleError::new(dir.display().to_string(), reason));
+                return Err(BundleError::taken(dir.display().to_string(), &found, &manifest));
             }
         } else {
             let copy = target.temporary()?;

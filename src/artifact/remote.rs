@@ -218,13 +218,7 @@ impl RemoteRegistry {
         } else {
             let (found, _) = self.manifest(variant, version).await?;
             if found.digest != manifest.digest {
-                let reason = format!(
-                    "holds another bundle ({}, digest {}), expected none or digest {}; versions are not overwritten",
-                    found.label(),
-                    found.digest,
-                    manifest.digest
-                );
-                return Err(BundleError::new(key.to_string(), reason).into());
+                return Err(BundleError::taken(key.to_string(), &found, &manifest).into());
             }
         }
         self.point(variant, version).await?;

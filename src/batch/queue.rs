@@ -64,7 +64,7 @@ pub(super) struct State<J, A> {
     /// Ids ascend from front to back.
     pub(super) waiting: VecDeque<Waiting<J, A>>,
     /// Taken when nobody else waits; ids ascend as well.
-    pub(super) shadows: VecDeque<Waiting<J, A>>,
+    shadows: VecDeque<Waiting<J, A>>,
     pub(super) estimate: ServiceEstimate,
     /// The batch that runs now.
     pub(super) running: Option<Running>,
@@ -79,6 +79,17 @@ pub(super) struct Queue<J, A> {
     pub(super) config: BatchConfig,
     pub(super) metrics: BatchMetrics,
     depth: IntGauge,
+}
+
+impl<J, A> State<J, A> {
+    /// What the next batch is for; none where nobody waits.
+    pub(super) fn next(&self) -> Option<Priority> {
+        match (self.waiting.is_empty(), self.shadows.is_empty()) {
+            (false, _) => Some(Priority::Serving),
+            (true, false) => Some(Priority::Shadow),
+            (true, true) => None,
+        }
+    }
 }
 
 impl<J, A> Queue<J, A> {
@@ -219,13 +230,7 @@ impl<J, A> Queue<J, A> {
     /// As [`Self::wish`], without waiting: none also when no jobs may be taken yet.
     pub(super) fn wish_now(&self) -> Option<(Priority, Option<Duration>)> {
         let state = self.lock();
-        let filled = match state.waiting.front() {
-            None => !state.shadows.is_empty(),
-            Some(oldest) => {
-                oldest.enqueued.elapsed() >= self.config.linger() || state.waiting.len() >= self.config.max_batch
-            }
-        };
-        (filled && state.closed.is_none()).then(|| self.wish_of(&state))
+        (state.closed.is_none() && self.is_filled(&state)).then(|| self.wish_of(&state))
     }
 
     fn wish_of(&self, state: &State<J, A>) -> (Priority, Option<Duration>) {
@@ -236,28 +241,30 @@ impl<J, A> Queue<J, A> {
         (priority, state.estimate.batch(jobs.min(self.config.max_batch)))
     }
 
+    /// Whether the oldest job has lingered long enough, or a whole batch is there.
+    fn is_filled(&self, state: &State<J, A>) -> bool {
+        state.waiting.front().map_or(!state.shadows.is_empty(), |oldest| {
+            oldest.enqueued.elapsed() >= self.config.linger() || state.waiting.len() >= self.config.max_batch
+        })
+    }
+
     /// Blocks until jobs may be taken: some wait, and the oldest has lingered long enough or a whole batch is there.
     /// None when the queue is closed.
     fn filled(&self) -> Option<MutexGuard<'_, State<J, A>>> {
         let mut state = self.lock();
-        loop {
-            if state.closed.is_some() {
-                return None;
-            }
-            let Some(oldest) = state.waiting.front() else {
-                if !state.shadows.is_empty() {
-                    return Some(state);
-                }
-                state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let lingered = oldest.enqueued.elapsed();
-            if lingered >= self.config.linger() || state.waiting.len() >= self.config.max_batch {
+        while state.closed.is_none() {
+            if self.is_filled(&state) {
                 return Some(state);
             }
-            let rest = self.config.linger() - lingered;
-            state = self.arrived.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+            state = match state.waiting.front() {
+                None => self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(oldest) => {
+                    let rest = self.config.linger().saturating_sub(oldest.enqueued.elapsed());
+                    self.arrived.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
+        None
     }
 
     /// Takes from the front of the queue what makes one batch: as many as the tightest of their deadlines lets run

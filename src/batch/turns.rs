@@ -120,25 +120,13 @@ impl Seat {
         }
         Some(Turn { inner: Arc::clone(&self.inner), id: self.id, unknown: cost.is_none(), began: Instant::now() })
     }
-}
 
-impl Seat {
     /// Is in line no more, where a turn before was given up with the wish for another.
     pub(super) fn leave(&self) {
         if let Some(seat) = self.inner.lock().seats.get_mut(&self.id) {
             seat.waits = None;
         }
         self.inner.freed.notify_all();
-    }
-}
-
-impl Turn {
-    /// Ends the turn. A lane that has work left is in line again at once: else, of two lanes, the other one would always go
-    /// next, whatever it has had. It must come for its turn, or leave.
-    pub(super) fn end(self, next: Option<Priority>) {
-        if let Some(seat) = self.inner.lock().seats.get_mut(&self.id) {
-            seat.waits = next;
-        }
     }
 }
 
@@ -157,6 +145,16 @@ pub(super) struct Turn {
     /// What it costs is not known yet.
     unknown: bool,
     began: Instant,
+}
+
+impl Turn {
+    /// Ends the turn. A lane that has work left is in line again at once: else, of two lanes, the other one would always go
+    /// next, whatever it has had. It must come for its turn, or leave.
+    pub(super) fn end(self, next: Option<Priority>) {
+        if let Some(seat) = self.inner.lock().seats.get_mut(&self.id) {
+            seat.waits = next;
+        }
+    }
 }
 
 impl Drop for Turn {

@@ -22,12 +22,11 @@ impl<J, A> Worker<J, A> {
         Self { queue, seat }
     }
 
-    /// Blocks until a job may be taken and it is this lane's turn at the device, then takes those that wait, oldest first: at most `max_batch`, and no more than
-    /// their deadlines let run together. None when the lane is closed.
+    /// Blocks until a job may be taken and it is this lane's turn at the device, then takes those that wait, oldest first:
+    /// at most `max_batch`, and no more than their deadlines let run together. None when the lane is closed.
     pub fn next_batch(&self) -> Option<Batch<J, A>> {
         loop {
-            let wish = self.queue.wish_now();
-            let (priority, cost) = match wish {
+            let (priority, cost) = match self.queue.wish_now() {
                 Some(wish) => wish,
                 None => {
                     // Others must not wait in line behind nothing.
@@ -106,11 +105,7 @@ impl<J, A> Batch<J, A> {
         let now = Instant::now();
         state.estimate.record(now.saturating_duration_since(self.taken), size);
         state.estimate.held(self.jobs.iter().filter_map(|job| job.held(now)));
-        let next = match (state.waiting.is_empty(), state.shadows.is_empty()) {
-            (false, _) => Some(Priority::Serving),
-            (true, false) => Some(Priority::Shadow),
-            (true, true) => None,
-        };
+        let next = state.next();
         drop(state);
         // Another lane's batch may run while the answers of this one go out.
         if let Some(turn) = self.turn.take() {

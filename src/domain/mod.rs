@@ -7,6 +7,7 @@ mod edition;
 mod event;
 mod exposure;
 mod failure;
+mod foreign;
 mod item;
 mod path;
 mod request;
@@ -19,6 +20,7 @@ pub use edition::{ExperimentsChange, ExperimentsEdition};
 pub use event::{Event, EventKind, Forgotten, History, HistoryEntry, Recorded, UserEvent};
 pub use exposure::{Design, ExposedArm, Exposure};
 pub use failure::{Failure, Lateness, Overload, Violation};
+pub use foreign::{contained, panic_text};
 pub use item::{Item, ItemNumber};
 pub use path::{Attended, Belief, Path, Step};
 pub use request::{

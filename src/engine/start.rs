@@ -1,6 +1,5 @@
 //! From a recipe of a network to a running, warm engine.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use crate::batch::{Worker, lane};
 use crate::catalog::Index;
 use crate::decode::{DecodeSettings, PathModel};
-use crate::domain::Violation;
+use crate::domain::{Violation, panic_text};
 
 use super::growth::Growths;
 use super::handle::{DecodeRequest, Decoded, EngineHandle};
@@ -58,10 +57,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Builds the network, warms it up and lets requests in, all but the first two in a thread of its own where others serve
-    /// meanwhile. Resolves when the engine is warm,
-    /// or with the reason why it will not be; then the thread has ended. When the future is dropped, the thread ends
-    /// after its warm-up.
+    /// Builds the network and warms it up, in the quiet thread where there is one, and lets requests into a thread of its own.
+    /// Resolves when the engine is warm, or with the reason why it will not be; then the thread has ended. When the future
+    /// is dropped, the thread ends after its warm-up.
     pub async fn start<M, E>(
         self,
         build: impl FnOnce() -> Result<M, E> + Send + 'static,
@@ -125,12 +123,4 @@ impl Engine {
             .map_err(|error| EngineError::WarmUp(error.to_string()))?;
         Ok(model)
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("not a text")
 }

@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -25,7 +24,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use thiserror::Error;
 
 use super::store::{HistoryStore, Mark, Noted, StoreError};
-use crate::domain::{Event, EventKind};
+use crate::domain::{self, Event, EventKind};
 
 const COLUMNS: [&str; 5] = ["user_id", "item_id", "time", "kind", "value"];
 /// Rows that are read and written together.
@@ -104,10 +103,7 @@ pub fn load_table(file: &Path, store: &dyn HistoryStore, handle: &tokio::runtime
 /// Runs the Parquet library, which answers some damage with a panic.
 fn contained<T, E: Display>(file: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, TableError> {
     let failed = |reason: String| TableError::File { path: file.into(), reason };
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed("malformed: its reader gave up".to_owned())),
-    }
+    domain::contained(read).map_err(failed)?.map_err(|error| failed(error.to_string()))
 }
 
 fn note(user: String, event: Event, places: &mut HashMap<String, usize>) -> Noted {

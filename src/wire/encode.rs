@@ -100,7 +100,7 @@ fn path(named: NamedPath) -> v1::Path {
         }
     };
     let attended = named.event_names.into_iter().zip(named.path.attended).map(|((item_id, kind), attended)| {
-        v1::AttendedEvent { item_id, kind: event_kind(kind).into(), weight: attended.weight }
+        v1::AttendedEvent { item_id, kind: v1::EventKind::from(kind).into(), weight: attended.weight }
     });
     v1::Path {
         attended: attended.collect(),
@@ -110,14 +110,16 @@ fn path(named: NamedPath) -> v1::Path {
     }
 }
 
-fn event_kind(kind: EventKind) -> v1::EventKind {
-    match kind {
-        EventKind::View => v1::EventKind::View,
-        EventKind::Click => v1::EventKind::Click,
-        EventKind::Cart => v1::EventKind::Cart,
-        EventKind::Purchase => v1::EventKind::Purchase,
-        EventKind::Hide => v1::EventKind::Hide,
-        EventKind::Rating => v1::EventKind::Rating,
+impl From<EventKind> for v1::EventKind {
+    fn from(kind: EventKind) -> Self {
+        match kind {
+            EventKind::View => v1::EventKind::View,
+            EventKind::Click => v1::EventKind::Click,
+            EventKind::Cart => v1::EventKind::Cart,
+            EventKind::Purchase => v1::EventKind::Purchase,
+            EventKind::Hide => v1::EventKind::Hide,
+            EventKind::Rating => v1::EventKind::Rating,
+        }
     }
 }
 

@@ -79,17 +79,9 @@ impl Record {
     }
 
     fn event(&self, item: &str) -> v1::UserEvent {
-        let kind = match self.kind {
-            EventKind::View => v1::EventKind::View,
-            EventKind::Click => v1::EventKind::Click,
-            EventKind::Cart => v1::EventKind::Cart,
-            EventKind::Purchase => v1::EventKind::Purchase,
-            EventKind::Hide => v1::EventKind::Hide,
-            EventKind::Rating => v1::EventKind::Rating,
-        };
         let event = v1::Event {
             item_id: item.as_bytes().to_vec(),
-            kind: kind as i32,
+            kind: v1::EventKind::from(self.kind).into(),
             value: self.value,
             event_id: self.event_id.clone().unwrap_or_default().into_bytes(),
             request_id: self.request_id.clone().unwrap_or_default().into_bytes(),

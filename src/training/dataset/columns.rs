@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -16,6 +15,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::DataError;
+use crate::domain;
 
 const CHUNK_ROWS: usize = 8192;
 
@@ -58,10 +58,8 @@ impl Table {
 
 /// Runs the Parquet library, which answers some damage with a panic.
 fn contained<T, E: Display>(file: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, DataError> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| DataError::parquet(file, error)),
-        Err(_) => Err(DataError::parquet(file, "malformed: its reader gave up")),
-    }
+    let read = domain::contained(read).map_err(|reason| DataError::parquet(file, reason))?;
+    read.map_err(|error| DataError::parquet(file, error))
 }
 
 /// Some consecutive rows of a file. An optional column that the file lacks reads as one without values.
