@@ -16,13 +16,13 @@ use super::record::{Bench, dataset_facts, epoch_points, record_machine};
 use crate::catalog::Index;
 use crate::domain::{CodeShape, CodeTable};
 use crate::evaluation::{
-    FixedOrder, HEADLINE, ItemKnn, ItemKnnConfig, ItemScorer, Placed, Popular, Ranker, RunLabel, RunRecord,
+    HEADLINE, ItemKnn, ItemKnnConfig, ItemScorer, Placed, Popular, Ranker, RunLabel, RunRecord, TokenSearch,
     evaluate_with_places, event_counts,
 };
 use crate::model::{NetworkConfig, load_weights};
 use crate::tokenizer::{Quantiser, RqConfig};
 
-/// Paths that TIGER's search keeps.
+/// Paths that a search over tokens keeps.
 const BEAM: usize = 20;
 
 /// `baseline`: trains and evaluates a rival.
@@ -62,6 +62,8 @@ pub enum System {
     Sasrec,
     /// RQ-VAE tokens written in a fixed order (Rajput et al. 2023)
     Tiger,
+    /// REG4Rec by the paper's plain reading: MPQ tokens and nothing else, each codebook by its own softmax, the surest first
+    Codebook,
 }
 
 impl System {
@@ -72,6 +74,7 @@ impl System {
             System::ItemKnn => "item-knn",
             System::Sasrec => "sasrec",
             System::Tiger => "tiger",
+            System::Codebook => "codebook",
         }
     }
 }
@@ -91,7 +94,7 @@ pub fn run(args: &BaselineArgs, narrator: &mut Narrator) -> anyhow::Result<RunRe
             let mut ranker = ItemKnn::fit(&sequences, items, ItemKnnConfig::default());
             (rank(&mut ranker, split, items, narrator)?, None)
         }
-        System::Sasrec | System::Tiger => {
+        System::Sasrec | System::Tiger | System::Codebook => {
             let (placed, config, pretrained) = learn(args, &dataset, split, narrator)?;
             (placed, Some((config, pretrained)))
         }
@@ -114,7 +117,7 @@ pub fn run(args: &BaselineArgs, narrator: &mut Narrator) -> anyhow::Result<RunRe
     Ok(record)
 }
 
-/// SASRec or TIGER: the same encoder, optimiser and loop as REG4Rec's, with the items and the objective of the rival.
+/// A network: the same encoder, optimiser and loop as REG4Rec's, with the items and the objective of the rival.
 fn learn(
     args: &BaselineArgs,
     dataset: &Dataset,
@@ -126,12 +129,14 @@ fn learn(
     // Tokens and checkpoints of another system, data set or seed must not be taken for this run's.
     let run = json!({ "data": dataset.fingerprint, "system": args.system.name(), "seed": args.seed, "epochs": args.epochs, "set": args.set });
     let work = WorkDirectory::at(args.out.join("work"), &run, args.resume)?;
+    if args.system == System::Tiger {
+        let entries = config.network.codes.entries;
+        config.tokenizer = Quantiser::Rq(RqConfig { entries, seed: args.seed, ..RqConfig::default() });
+        // TIGER's tokens are of what an item is, not of who took it.
+        config.features.behaviour.enabled = false;
+    }
     let codes = match args.system {
-        System::Tiger => {
-            let entries = config.network.codes.entries;
-            config.tokenizer = Quantiser::Rq(RqConfig { entries, seed: args.seed, ..RqConfig::default() });
-            // TIGER's tokens are of what an item is, not of who took it.
-            config.features.behaviour.enabled = false;
+        System::Tiger | System::Codebook => {
             let table = prepared.features(&config, narrator)?;
             prepared.tokens(&table, &config, work.path(), narrator)?.codes
         }
@@ -168,6 +173,7 @@ fn learn(
 fn recipe(args: &BaselineArgs, config: &FitConfig, codes: CodeShape) -> (NetworkConfig, PretrainConfig) {
     let network = NetworkConfig { codes, feature_width: 0, ..config.network.clone() };
     let pretrain = PretrainConfig { path_weight: 0.0, newcomers: 0.0, ..config.pretrain.clone() };
+    let objective = if args.system == System::Codebook { Objective::AnyOrder } else { Objective::FixedOrder };
     let (network, mut pretrain) = match args.system {
         // Width 64, two layers, dropout one half, a constant rate: what a PyTorch run of the same data did best with.
         System::Sasrec => (
@@ -176,7 +182,7 @@ fn recipe(args: &BaselineArgs, config: &FitConfig, codes: CodeShape) -> (Network
         ),
         _ => (
             NetworkConfig { own_residuals: false, decoder_layers: 2, dropout: 0.1, ..network },
-            PretrainConfig { objective: Objective::FixedOrder, epochs: 20, validation_users: 2_000, ..pretrain },
+            PretrainConfig { objective, epochs: 20, validation_users: 2_000, ..pretrain },
         ),
     };
     if let Some(epochs) = args.epochs {
@@ -196,8 +202,8 @@ fn rank_network(
     let device = Default::default();
     let network = load_weights::<Flex>(&config.network, pretrained.weights.clone(), &device)?;
     let (codes, name) = (index.codes(), args.system.name());
-    if args.system == System::Tiger {
-        let mut search = FixedOrder::new(network, config.network.clone(), codes, BEAM, device);
+    if let Some(order) = config.pretrain.objective.token_order() {
+        let mut search = TokenSearch::new(network, config.network.clone(), codes, order, BEAM, device);
         return rank(&mut search, split, index.len(), narrator);
     }
     rank(&mut ItemScorer::new(name, network, &config.network, codes, device), split, index.len(), narrator)

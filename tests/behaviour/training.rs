@@ -246,7 +246,7 @@ fn every_rival_is_measured_on_the_same_targets() {
     let shop = shop();
     let home = tempfile::tempdir().unwrap();
     let known = &manifest(&shop.bundle)["metrics"]["test"]["baselines"];
-    for (system, epochs) in [("popular", 0), ("item-knn", 0), ("sasrec", 2), ("tiger", 2)] {
+    for (system, epochs) in [("popular", 0), ("item-knn", 0), ("sasrec", 2), ("tiger", 2), ("codebook", 2)] {
         let out = home.path().join(system);
         run(&["baseline", system, "--data", text(&shop.data), "--out", text(&out), "--epochs", "2"]);
         let record: Value = serde_json::from_slice(&std::fs::read(out.join("record.json")).unwrap()).unwrap();

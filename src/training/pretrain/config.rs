@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Violation;
+use crate::evaluation::TokenOrder;
 use crate::training::precision::LadqConfig;
 
 /// What the network learns to say.
@@ -15,6 +16,20 @@ pub enum Objective {
     /// The next item's tokens one after another in the codebooks' order, each by a softmax over those of its codebook that may
     /// follow: TIGER's (Rajput et al. 2023).
     FixedOrder,
+    /// The next item's tokens in any order, each of the codebooks that are left by its own softmax over the tokens that may
+    /// follow: the paper's plain reading, the path model `codebook`. Kept for comparison.
+    AnyOrder,
+}
+
+impl Objective {
+    /// How tokens are written, where the network knows no items.
+    pub fn token_order(self) -> Option<TokenOrder> {
+        match self {
+            Self::Catalogue => None,
+            Self::FixedOrder => Some(TokenOrder::Fixed),
+            Self::AnyOrder => Some(TokenOrder::Surest),
+        }
+    }
 }
 
 /// Settings of pre-training. Stored with the checkpoint: a resumed run must use the same.

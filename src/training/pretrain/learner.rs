@@ -17,15 +17,15 @@ use thiserror::Error;
 use super::batches::{Batch, TrainingSet};
 use super::catalogue_loss::{ScalarF32, catalogue_loss};
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::config::{Objective, PretrainConfig};
-use super::fixed_order_loss::fixed_order_loss;
+use super::config::PretrainConfig;
 use super::item_tower::{ItemFeatures, ItemTower};
 use super::kernels::Kernels;
 use super::path_loss::{PathContext, PathTargets, path_loss};
-use super::validation::{HeldOut, ValidationScores, validate, validate_fixed_order};
+use super::token_loss::token_loss;
+use super::validation::{HeldOut, ValidationScores, validate, validate_tokens};
 use crate::catalog::Index;
 use crate::domain::HistoryEntry;
-use crate::evaluation::{EvaluationError, Prefixes};
+use crate::evaluation::{EvaluationError, Holders, TokenOrder};
 use crate::model::{Listener, Network, NetworkConfig, WeightsError, encoder_batch, load_weights, save_weights};
 use crate::training::precision::{Ladq, LadqState, Traces, finite, traces};
 
@@ -192,7 +192,8 @@ pub fn pretrain<B: AutodiffBackend>(
     let ladq = state.reports.last().and_then(|report| report.ladq.clone());
     let mut ladq = Ladq::new(config.ladq, ladq, &network);
     let tower = ItemTower::<B>::new(lesson.network, lesson.index.codes(), lesson.features, lesson.kernels, device);
-    let prefixes = (config.objective == Objective::FixedOrder).then(|| Prefixes::of(lesson.index.codes()));
+    let order = config.objective.token_order();
+    let of_tokens = order.map(|order| (order, Holders::of(lesson.index.codes())));
     let steps_per_epoch = training.batches(config.positions, config.seed, 0).len();
     for epoch in state.reports.len()..config.epochs {
         if !state.reports.is_empty() && epoch > state.best_epoch + config.patience {
@@ -208,7 +209,7 @@ pub fn pretrain<B: AutodiffBackend>(
             let at = epoch * steps_per_epoch + step;
             let reduced = ladq.applied(&network);
             let listener = ladq.samples(at).then(Listener::<B>::start);
-            let learnt = learn(&reduced, &tower, prefixes.as_ref(), lesson, batch, listener, &mut random, device)?;
+            let learnt = learn(&reduced, &tower, of_tokens.as_ref(), lesson, batch, listener, &mut random, device)?;
             let Learnt { losses, gradients, traces } = learnt;
             let total = losses.scorer + losses.begin + losses.steps + losses.category;
             if !total.is_finite() {
@@ -235,13 +236,10 @@ pub fn pretrain<B: AutodiffBackend>(
             Some(features) => plain.folded(features),
             None => plain,
         };
-        let validation = match config.objective {
-            Objective::Catalogue => {
-                validate(&plain, lesson.index.codes(), lesson.held_out, lesson.network.max_history, device)?
-            }
-            Objective::FixedOrder => {
-                validate_fixed_order(&plain, lesson.index.codes(), lesson.held_out, lesson.network, device)?
-            }
+        let codes = lesson.index.codes();
+        let validation = match order {
+            None => validate(&plain, codes, lesson.held_out, lesson.network.max_history, device)?,
+            Some(order) => validate_tokens(&plain, codes, lesson.held_out, lesson.network, order, device)?,
         };
         let better = state
             .reports
@@ -274,12 +272,12 @@ struct Learnt {
     traces: Option<HashMap<ParamId, Traces>>,
 }
 
-/// One pass over one batch and back. With `prefixes`, the objective is the fixed order's.
+/// One pass over one batch and back. With `of_tokens`, only tokens are learnt.
 #[allow(clippy::too_many_arguments)]
 fn learn<B: AutodiffBackend>(
     network: &Network<B>,
     tower: &ItemTower<'_, B>,
-    prefixes: Option<&Prefixes<'_>>,
+    of_tokens: Option<&(TokenOrder, Holders<'_>)>,
     lesson: Lesson<'_>,
     batch: &Batch,
     listener: Option<Listener<B>>,
@@ -300,8 +298,8 @@ fn learn<B: AutodiffBackend>(
     let events = items.vectors.clone().select(0, encoded.items.clone().inner()); // [rows * length, d]
     let events = Tensor::<B, 2>::from_inner(events).require_grad();
     let states = network.encode(&encoded, events.clone()); // [rows * length, d]
-    if let Some(prefixes) = prefixes {
-        let loss = fixed_order_loss(network, states, rows, &places.targets, &targets, prefixes);
+    if let Some((order, holders)) = of_tokens {
+        let loss = token_loss(network, states, rows, (&places.targets, &targets), holders, *order, random);
         let losses = Losses { scorer: loss.clone().inner().into_scalar_f32(), ..Losses::default() };
         let mut found = loss.backward();
         let traces = listener.map(|listener| traces(&listener.stop(), &found));

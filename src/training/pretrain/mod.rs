@@ -4,11 +4,11 @@ mod batches;
 mod catalogue_loss;
 mod checkpoint;
 mod config;
-mod fixed_order_loss;
 mod item_tower;
 mod kernels;
 mod learner;
 mod path_loss;
+mod token_loss;
 mod validation;
 
 pub use batches::{Batch, Batches, TrainingSet};

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::learner::{PretrainError, read};
 use crate::domain::{CodeTable, HistoryEntry};
-use crate::evaluation::{FixedOrder, Trial, evaluate, last_states};
+use crate::evaluation::{TokenOrder, TokenSearch, Trial, evaluate, last_states};
 use crate::model::{Network, NetworkConfig, flat_codes};
 
 const BATCH: usize = 256;
 
-/// Paths kept by the search over tokens in a fixed order.
+/// Paths kept by the search over tokens.
 const BEAM: usize = 20;
 
 /// A validation trial.
@@ -59,15 +59,16 @@ pub fn validate<B: Backend>(
     Ok(ValidationScores { recall_at_10: sums.recall_at_10 / count, ndcg_at_10: sums.ndcg_at_10 / count })
 }
 
-/// [`validate`] for a network that writes tokens in a fixed order: ranks by beam search.
-pub fn validate_fixed_order<B: Backend>(
+/// [`validate`] for a network that knows tokens only: ranks by beam search.
+pub fn validate_tokens<B: Backend>(
     network: &Network<B>,
     codes: &CodeTable,
     trials: &[HeldOut],
     config: &NetworkConfig,
+    order: TokenOrder,
     device: &B::Device,
 ) -> Result<ValidationScores, PretrainError> {
-    let mut search = FixedOrder::new(network.clone(), config.clone(), codes, BEAM, device.clone());
+    let mut search = TokenSearch::new(network.clone(), config.clone(), codes, order, BEAM, device.clone());
     let scores = evaluate(&mut search, trials, codes.items(), &mut |_| ())?.filtered;
     Ok(ValidationScores { recall_at_10: scores.recall_at_10, ndcg_at_10: scores.ndcg_at_10 })
 }
