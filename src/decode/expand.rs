@@ -21,6 +21,19 @@ fn place(shape: CodeShape, token: Token) -> usize {
     usize::from(token.codebook) * stride(shape) + usize::from(token.entry)
 }
 
+/// Adds every item's weight to its M tokens, as many as are usual: with their number known, nothing is checked in the loop.
+fn add_codes<const M: usize>(rows: &mut [[f64; BYTE]], bytes: &[u8], numbers: &[ItemNumber], weights: &[f32]) {
+    let (codes, _) = bytes.as_chunks::<M>();
+    // There is a row for every codebook.
+    let Some(rows) = rows.first_chunk_mut::<M>() else { return };
+    for (&number, &weight) in numbers.iter().zip(weights) {
+        let code = codes[number as usize];
+        for r in 0..M {
+            rows[r][usize::from(code[r])] += f64::from(weight);
+        }
+    }
+}
+
 impl Marginals {
     /// Adds every item's weight (above zero) to each of its tokens of unused codebooks. What was there before is
     /// forgotten.
@@ -67,11 +80,16 @@ impl Marginals {
         let stride = stride(codes.shape());
         if let Some(bytes) = codes.bytes() {
             let (rows, _) = self.weights.as_chunks_mut::<BYTE>();
-            let width = codes.shape().codebooks;
-            for (&number, &weight) in numbers.iter().zip(weights) {
-                let weight = f64::from(weight);
-                let sums = rows.iter_mut().zip(&bytes[number as usize * width..][..width]);
-                sums.for_each(|(row, &entry)| row[usize::from(entry)] += weight);
+            match codes.shape().codebooks {
+                4 => add_codes::<4>(rows, bytes, numbers, weights),
+                8 => add_codes::<8>(rows, bytes, numbers, weights),
+                16 => add_codes::<16>(rows, bytes, numbers, weights),
+                width => {
+                    for (&number, &weight) in numbers.iter().zip(weights) {
+                        let sums = rows.iter_mut().zip(&bytes[number as usize * width..][..width]);
+                        sums.for_each(|(row, &entry)| row[usize::from(entry)] += f64::from(weight));
+                    }
+                }
             }
         } else {
             for (&number, &weight) in numbers.iter().zip(weights) {

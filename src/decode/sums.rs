@@ -139,16 +139,33 @@ fn add_from_table(table: &[f32], codes: &CodeTable, numbers: &[ItemNumber], scor
     let stride = stride(codes.shape());
     if let Some(bytes) = codes.bytes() {
         let (rows, _) = table.as_chunks::<BYTE>();
-        let width = codes.shape().codebooks;
-        for (&number, score) in numbers.iter().zip(scores) {
-            let code = &bytes[number as usize * width..][..width];
-            *score += rows.iter().zip(code).map(|(row, &entry)| row[usize::from(entry)]).sum::<f32>();
+        match codes.shape().codebooks {
+            4 => add_of_codes::<4>(rows, bytes, numbers, scores),
+            8 => add_of_codes::<8>(rows, bytes, numbers, scores),
+            16 => add_of_codes::<16>(rows, bytes, numbers, scores),
+            width => {
+                for (&number, score) in numbers.iter().zip(scores) {
+                    let code = &bytes[number as usize * width..][..width];
+                    *score += rows.iter().zip(code).map(|(row, &entry)| row[usize::from(entry)]).sum::<f32>();
+                }
+            }
         }
     } else {
         for (&number, score) in numbers.iter().zip(scores) {
             let code = codes.code(number).iter().enumerate();
             *score += code.map(|(r, &entry)| table[r * stride + usize::from(entry)]).sum::<f32>();
         }
+    }
+}
+
+/// Adds the numbers of M tokens, as many as are usual: with their number known, nothing is checked in the loop.
+fn add_of_codes<const M: usize>(rows: &[[f32; BYTE]], bytes: &[u8], numbers: &[ItemNumber], scores: &mut [f32]) {
+    let (codes, _) = bytes.as_chunks::<M>();
+    // There is a row for every codebook.
+    let Some(rows) = rows.first_chunk::<M>() else { return };
+    for (&number, score) in numbers.iter().zip(scores) {
+        let code = codes[number as usize];
+        *score += (0..M).map(|r| rows[r][usize::from(code[r])]).sum::<f32>();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Products with weights that were packed once.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// Rows of activations that one pass over a panel serves: so many sums fit the vector registers beside the panel.
@@ -66,11 +68,16 @@ impl Packed {
         }
     }
 
-    /// Sets one column.
-    pub fn fill_column(&mut self, at: usize, column: &[f32]) {
-        let start = self.skip + at / self.panel * self.panel * self.inner + at % self.panel;
-        let places = self.data[start..].iter_mut().step_by(self.panel);
-        places.zip(column).for_each(|(place, value)| *place = *value);
+    /// Sets all columns: each is what stands at `within` of every `stride` numbers of `rows`.
+    pub fn fill_columns(&mut self, rows: &[f32], stride: usize, within: Range<usize>) {
+        let panels = self.data[self.skip..].chunks_exact_mut(self.inner * self.panel);
+        for (panel, rows) in panels.zip(rows.chunks(self.panel * stride)) {
+            // Row after row of the panel, so that what is written lies side by side.
+            for (places, at) in panel.chunks_exact_mut(self.panel).zip(within.clone()) {
+                let column = rows.chunks_exact(stride).map(|row| row[at]);
+                places.iter_mut().zip(column).for_each(|(place, value)| *place = value);
+            }
+        }
     }
 
     /// Numbers in a row of what it is multiplied with.
@@ -176,7 +183,7 @@ impl WithSimd for Product<'_> {
 /// Where a panel's part of a product goes.
 struct Into<'a> {
     outer: usize,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
     bias: &'a [f32],
     put: Put,
 }

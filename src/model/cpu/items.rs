@@ -38,7 +38,7 @@ pub fn score(items: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
             Arch::new().dispatch(OneByOne { items, queries, width, scores: parts });
         } else {
             let mut columns = Packed::zeros(width, rows);
-            queries.chunks_exact(width).enumerate().for_each(|(at, query)| columns.fill_column(at, query));
+            columns.fill_columns(queries, width, 0..width);
             Arch::new().dispatch(Together { items, columns: &columns, scores: parts });
         }
     };

@@ -44,13 +44,12 @@ impl EventMemory {
         self.values.resize_with(heads.count, Packed::default);
         self.keys.iter_mut().for_each(|keys| keys.reshape(per, self.events));
         self.values.iter_mut().for_each(|values| values.reshape(self.events, per));
-        for (event, row) in rows.chunks_exact(stride).enumerate() {
-            let (keys, values) = row[stride - 2 * heads.width..].split_at(heads.width);
-            for (head, part) in keys.chunks_exact(per).enumerate() {
-                self.keys[head].fill_column(event, part);
-            }
-            for (head, part) in values.chunks_exact(per).enumerate() {
-                self.values[head].fill_row(event, part);
+        let first = stride - 2 * heads.width;
+        for (head, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
+            let part = first + head * per..first + (head + 1) * per;
+            keys.fill_columns(rows, stride, part.clone());
+            for (event, row) in rows.chunks_exact(stride).enumerate() {
+                values.fill_row(event, &row[part.start + heads.width..part.end + heads.width]);
             }
         }
     }
