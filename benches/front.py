@@ -16,37 +16,23 @@ import struct
 import subprocess
 import sys
 import tempfile
-import urllib.request
 
 import grpc
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-SERVICE = "reg4rec.v1.RecommendationService"
+from running import RECOMMEND, counted, messages, start
+
 CALLERS = (1, 8, 32, 64)
-
-
-def start(server, bundle):
-    """The process and its two addresses, once it is ready."""
-    arguments = [server, "--bundle", bundle, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    said = {}
-    for line in process.stdout:
-        name, *rest = line.split()
-        said[name.rstrip(".")] = rest[-1] if rest else ""
-        if name.startswith("ready"):
-            return process, said["gRPC"], said["admin"]
-    sys.exit(f"the server did not get ready: {said}")
+LABELS = '{method="Recommend",variant="default"}'
+# Not the calls that run when h2load's time is up, which it cancels.
+REFUSED = re.compile(r'reg4rec_requests_total\{code="(?!OK"|CANCELLED")\w+",method="Recommend"')
 
 
 def framed(address, bundle):
     """One request as it goes over the wire."""
-    channel = grpc.insecure_channel(address.removeprefix("http://"))
-    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-    method = pool.FindServiceByName(SERVICE).FindMethodByName("Recommend")
+    Request, _ = messages(grpc.insecure_channel(address))
     golden = json.loads((pathlib.Path(bundle) / "golden.json").read_text())
     events = [event["item_id"] for request in golden["requests"] for event in request["history"]][:20]
-    request = message_factory.GetMessageClass(method.input_type)()
+    request = Request()
     for item in events:
         request.history.add(item_id=item, kind=1)
     request.timeout.seconds = 10
@@ -54,18 +40,12 @@ def framed(address, bundle):
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def counted(admin):
-    """What the server has counted, by name and labels."""
-    page = urllib.request.urlopen(f"{admin}/metrics", timeout=10).read().decode()
-    lines = (line.rsplit(" ", 1) for line in page.splitlines() if line and line[0] != "#")
-    return {name: float(value) for name, value in lines}
-
-
 def asked(address, body, callers, seconds):
     """Milliseconds of a request by h2load's mean, and how many were answered a second."""
     command = ["h2load", "-c", str(min(callers, 8)), "-m", str(-(-callers // 8)), "-D", str(seconds), "-d", body]
     headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-    told = subprocess.run(command + headers + [f"{address}/{SERVICE}/Recommend"], capture_output=True, text=True, check=True).stdout
+    url = f"http://{address}{RECOMMEND}"
+    told = subprocess.run(command + headers + [url], capture_output=True, text=True, check=True).stdout
     succeeded, failed = (int(re.search(rf"(\d+) {word}", told)[1]) for word in ("succeeded", "failed"))
     if failed or not succeeded:
         sys.exit(f"requests failed:\n{told}")
@@ -74,7 +54,7 @@ def asked(address, body, callers, seconds):
 
 
 def main(server, bundle, seconds):
-    process, address, admin = start(server, bundle)
+    process, address, admin = start(server, "--bundle", bundle)
     try:
         with tempfile.NamedTemporaryFile() as body:
             body.write(framed(address, bundle))
@@ -85,12 +65,17 @@ def main(server, bundle, seconds):
                 before = counted(admin)
                 client, rate = asked(address, body.name, callers, seconds)
                 after = counted(admin)
-                grown = lambda name: after[name] - before[name]
-                stage = lambda name: grown(f'reg4rec_stage_duration_seconds_sum{{stage="{name}"}}') / jobs * 1e3
-                jobs, batches = grown("reg4rec_batch_size_sum"), grown("reg4rec_batch_size_count")
-                labels = '{method="Recommend",variant="default"}'
-                took, answered = (grown(f"reg4rec_request_duration_seconds_{of}{labels}") for of in ("sum", "count"))
-                engine, wait = stage("encode") + stage("search"), stage("queue")
+                grown = {name: after[name] - before.get(name, 0.0) for name in after}
+                refused = {name: calls for name, calls in grown.items() if calls and REFUSED.match(name)}
+                if refused:  # of which h2load, which looks at HTTP's status, knows nothing
+                    sys.exit(f"requests failed: {refused}")
+                jobs, batches = grown["reg4rec_batch_size_sum"], grown["reg4rec_batch_size_count"]
+                took, answered = (grown[f"reg4rec_request_duration_seconds_{of}{LABELS}"] for of in ("sum", "count"))
+                encode, search, wait = (
+                    grown[f'reg4rec_stage_duration_seconds_sum{{stage="{stage}"}}'] / jobs * 1e3
+                    for stage in ("encode", "search", "queue")
+                )
+                engine = encode + search
                 print(
                     f"{callers:>7}  {client:>6.3f}  {took / answered * 1e3:>6.3f}  {engine:>6.3f}  {wait:>6.3f}  "
                     f"{client - engine - wait:>7.3f}  {rate:>10.0f}  {jobs / batches:>10.1f}"

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+from running import start
+
 server, tool, bundle = sys.argv[1:4]
 seconds, times, deadline = (float(given) for given in (sys.argv[4:7] + ["60", "5", "100"][len(sys.argv[4:7]):]))
 
@@ -24,7 +26,7 @@ def resident_mib(pid):
 
 def load(address, *more):
     """One run of the load tool."""
-    command = [tool, "load", "--server", address, "--bundle", bundle, "--deadline", f"{deadline:.0f}", "--json", *more]
+    command = [tool, "load", "--server", f"http://{address}", "--bundle", bundle, "--deadline", f"{deadline:.0f}", "--json", *more]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -41,16 +43,8 @@ def told(name, report):
     )
 
 
-process = subprocess.Popen(
-    [server, "--bundle", bundle, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-)
+process, address, _ = start(server, "--bundle", bundle)
 try:
-    address = None
-    for line in process.stdout:
-        if line.startswith("gRPC"):
-            address = line.split()[-1]
-        if line.startswith("ready"):
-            break
     load(address, "--duration", "5", "--concurrency", "16")  # warm
     capacity = 0.0
     for callers in (4, 8, 16, 32):

@@ -14,18 +14,15 @@ import os
 import pathlib
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 import grpc
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-SERVICE = "reg4rec.v1.RecommendationService"
+from running import caller, counted, start
+
 TAKEN = 'reg4rec_reload_total{result="taken",stage="swap"}'
 CALLERS = 2
 PACE = 0.02
@@ -39,27 +36,9 @@ def point(registry, version):
     os.replace(place / ".current.tmp", place / "current")
 
 
-def counted(admin, name):
-    page = urllib.request.urlopen(f"{admin}/metrics", timeout=10).read().decode()
-    return float(dict(line.rsplit(" ", 1) for line in page.splitlines() if line and line[0] != "#")[name])
-
-
 def resident(pid):
     lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
-
-
-def start(server, registry):
-    environment = dict(os.environ, REG4REC__REGISTRY__POLL_MS="50", REG4REC__LOG__FILTER="error")
-    arguments = [server, "--registry", registry, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
-    said = {}
-    for line in process.stdout:
-        name, *rest = line.split()
-        said[name.rstrip(".")] = rest[-1] if rest else ""
-        if name.startswith("ready"):
-            return process, said["gRPC"].removeprefix("http://"), said["admin"]
-    sys.exit("the server ended before it was ready")
 
 
 def main(server, bundle, reloads):
@@ -68,7 +47,7 @@ def main(server, bundle, reloads):
     for version in ("a", "b"):
         shutil.copytree(bundle, registry / "default" / version)
     point(registry, "a")
-    process, address, admin = start(server, registry)
+    process, address, admin = start(server, "--registry", registry, REG4REC__REGISTRY__POLL_MS="50", REG4REC__LOG__FILTER="error")
     try:
         measure(process, address, admin, registry, bundle, reloads)
     finally:
@@ -79,21 +58,17 @@ def main(server, bundle, reloads):
 
 def measure(process, address, admin, registry, bundle, reloads):
     channel = grpc.insecure_channel(address)
-    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-    method = pool.FindServiceByName(SERVICE).methods_by_name["Recommend"]
-    Request = message_factory.GetMessageClass(method.input_type)
-    Response = message_factory.GetMessageClass(method.output_type)
-    call = channel.unary_unary(f"/{SERVICE}/Recommend", Request.SerializeToString, Response.FromString)
+    Request, call = caller(channel)
     golden = json.loads((pathlib.Path(bundle) / "golden.json").read_text())["requests"]
     histories = [[event["item_id"] for event in one["history"]] for one in golden]
 
     calls, failed, done = [], [], threading.Event()
 
-    def ask(caller):
+    def ask(first):
         nth = 0
         while not done.is_set():
             asked = Request(k=10)
-            for item in histories[(caller + nth) % len(histories)]:
+            for item in histories[(first + nth) % len(histories)]:
                 asked.history.add(item_id=item)
             begun = time.perf_counter()
             try:
@@ -104,22 +79,22 @@ def measure(process, address, admin, registry, bundle, reloads):
             nth += 1
             time.sleep(max(0.0, PACE - (time.perf_counter() - begun)))
 
-    callers = [threading.Thread(target=ask, args=(caller,)) for caller in range(CALLERS)]
-    for caller in callers:
-        caller.start()
+    callers = [threading.Thread(target=ask, args=(first,)) for first in range(CALLERS)]
+    for thread in callers:
+        thread.start()
     time.sleep(5)
     memory, spans = [resident(process.pid)], []
     for nth in range(1, reloads + 1):
-        before, begun = counted(admin, TAKEN), time.perf_counter()
+        before, begun = counted(admin)[TAKEN], time.perf_counter()
         point(registry, "b" if nth % 2 else "a")
-        while counted(admin, TAKEN) == before:
+        while counted(admin)[TAKEN] == before:
             time.sleep(0.01)
         spans.append((begun, time.perf_counter()))
         time.sleep(PAUSE)
         memory.append(resident(process.pid))
     done.set()
-    for caller in callers:
-        caller.join()
+    for thread in callers:
+        thread.join()
 
     met, quiet, at = [], [], 0
     for begun, ended in sorted(calls):

@@ -13,28 +13,20 @@ import statistics
 import sys
 import threading
 import time
-import urllib.request
 
 import grpc
-from google.protobuf import descriptor_pool, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-SERVICE = "reg4rec.v1.RecommendationService"
+from running import caller, counted
 
 
 def counters(admin):
-    page = urllib.request.urlopen(f"http://{admin}/metrics", timeout=10).read().decode()
-    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if line and not line.startswith("#"))
-    return float(values["reg4rec_batch_size_sum"]), float(values["reg4rec_batch_size_count"])
+    values = counted(f"http://{admin}")
+    return values["reg4rec_batch_size_sum"], values["reg4rec_batch_size_count"]
 
 
 def main(address, admin, items):
     channel = grpc.insecure_channel(address)
-    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-    method = pool.FindServiceByName(SERVICE).methods_by_name["Recommend"]
-    Request = message_factory.GetMessageClass(method.input_type)
-    Response = message_factory.GetMessageClass(method.output_type)
-    call = channel.unary_unary(f"/{SERVICE}/Recommend", Request.SerializeToString, Response.FromString)
+    Request, call = caller(channel)
 
     def request(chance):
         made = Request(k=10)

@@ -224,21 +224,22 @@ impl<J, A> Queue<J, A> {
     /// Blocks until jobs may be taken, and says what for and how long a batch of them takes, where that is known. None when
     /// the queue is closed.
     pub(super) fn wish(&self) -> Option<(Priority, Option<Duration>)> {
-        Some(self.wish_of(&*self.filled()?))
+        self.wish_of(&*self.filled()?)
     }
 
     /// As [`Self::wish`], without waiting: none also when no jobs may be taken yet.
     pub(super) fn wish_now(&self) -> Option<(Priority, Option<Duration>)> {
         let state = self.lock();
-        (state.closed.is_none() && self.is_filled(&state)).then(|| self.wish_of(&state))
+        if state.closed.is_none() && self.is_filled(&state) { self.wish_of(&state) } else { None }
     }
 
-    fn wish_of(&self, state: &State<J, A>) -> (Priority, Option<Duration>) {
-        let (priority, jobs) = match state.waiting.len() {
-            0 => (Priority::Shadow, state.shadows.len()),
-            jobs => (Priority::Serving, jobs),
+    fn wish_of(&self, state: &State<J, A>) -> Option<(Priority, Option<Duration>)> {
+        let priority = state.next()?;
+        let jobs = match priority {
+            Priority::Serving => state.waiting.len(),
+            Priority::Shadow => state.shadows.len(),
         };
-        (priority, state.estimate.batch(jobs.min(self.config.max_batch)))
+        Some((priority, state.estimate.batch(jobs.min(self.config.max_batch))))
     }
 
     /// Whether the oldest job has lingered long enough, or a whole batch is there.

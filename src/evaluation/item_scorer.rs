@@ -110,19 +110,10 @@ mod tests {
         let (config, device) = (
             NetworkConfig {
                 items: 20,
-                categories: 2,
                 codes: CodeShape { codebooks: 1, entries: 2 },
                 reads_codes: false,
-                own_residuals: true,
-                feature_width: 0,
-                width: 8,
-                heads: 2,
-                head_width: None,
-                encoder_layers: 1,
-                decoder_layers: 1,
-                feed_forward: 8,
                 max_history: 4,
-                dropout: 0.0,
+                ..NetworkConfig::tiny()
             },
             Default::default(),
         );

@@ -78,17 +78,12 @@ mod tests {
             items: 203,
             categories: 5,
             codes: CodeShape { codebooks: 4, entries: 8 },
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 0,
             width: 16,
-            heads: 2,
-            head_width: None,
             encoder_layers: 2,
             decoder_layers: 2,
             feed_forward: 32,
             max_history: 20,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         }
     }
 

@@ -211,19 +211,9 @@ mod tests {
     fn config() -> NetworkConfig {
         NetworkConfig {
             items: ITEMS,
-            categories: 2,
             codes: CodeShape { codebooks: 3, entries: 5 },
-            reads_codes: true,
             own_residuals: false,
-            feature_width: 0,
-            width: 8,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
-            feed_forward: 8,
-            max_history: 6,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         }
     }
 

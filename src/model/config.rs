@@ -102,6 +102,29 @@ impl NetworkConfig {
 }
 
 #[cfg(test)]
+impl NetworkConfig {
+    /// The least network that has all its parts, for tests to name what they change.
+    pub(crate) fn tiny() -> Self {
+        Self {
+            items: 40,
+            categories: 2,
+            codes: CodeShape { codebooks: 3, entries: 4 },
+            reads_codes: true,
+            own_residuals: true,
+            feature_width: 0,
+            width: 8,
+            heads: 2,
+            head_width: None,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            feed_forward: 8,
+            max_history: 6,
+            dropout: 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -52,17 +52,10 @@ mod tests {
             items,
             categories: 1,
             codes: CodeShape { codebooks: 4, entries: 8 },
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 0,
             width: 64,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
             feed_forward: 64,
             max_history: 50,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         };
         let mut manifest = Manifest::new("shop", "1", network, vec!["hats".to_owned()]);
         let facts = FileFacts { sha256: String::new(), bytes: weights };

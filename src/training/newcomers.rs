@@ -228,19 +228,11 @@ mod tests {
     fn a_settled_newcomer_scores_as_its_likest_item_and_known_items_as_before() {
         let config = NetworkConfig {
             items: 4,
-            categories: 2,
             codes: CodeShape { codebooks: 2, entries: 2 },
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 0,
             width: 6,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
             feed_forward: 6,
             max_history: 4,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         };
         let (codes, device) = (CodeTable::new(config.codes, vec![0, 1, 1, 1, 1, 0, 0, 0]).unwrap(), Default::default());
         let network = config.init::<Flex>(&device);

@@ -41,22 +41,7 @@ pub(super) fn shop() -> Index {
 }
 
 fn sizes() -> NetworkConfig {
-    NetworkConfig {
-        items: ITEMS,
-        categories: 2,
-        codes: CodeShape { codebooks: 3, entries: 4 },
-        reads_codes: true,
-        own_residuals: true,
-        feature_width: 0,
-        width: 8,
-        heads: 2,
-        head_width: None,
-        encoder_layers: 1,
-        decoder_layers: 1,
-        feed_forward: 16,
-        max_history: 8,
-        dropout: 0.3,
-    }
+    NetworkConfig { items: ITEMS, feed_forward: 16, max_history: 8, dropout: 0.3, ..NetworkConfig::tiny() }
 }
 
 /// A network whose path heads are not zero.

@@ -130,19 +130,11 @@ mod tests {
     fn network() -> Network<B> {
         let config = NetworkConfig {
             items: 6,
-            categories: 2,
             codes: CodeShape { codebooks: 2, entries: 3 },
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 0,
-            width: 8,
-            heads: 2,
-            head_width: None,
             encoder_layers: 2,
-            decoder_layers: 1,
             feed_forward: 16,
             max_history: 4,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         };
         config.init(&Default::default())
     }

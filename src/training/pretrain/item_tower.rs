@@ -199,7 +199,6 @@ mod tests {
     use burn::tensor::Distribution;
 
     use super::*;
-    use crate::domain::CodeShape;
 
     type B = Autodiff<Flex>;
 
@@ -208,19 +207,11 @@ mod tests {
     fn config() -> NetworkConfig {
         NetworkConfig {
             items: ITEMS,
-            categories: 2,
-            codes: CodeShape { codebooks: 3, entries: 4 },
-            reads_codes: true,
-            own_residuals: true,
             feature_width: 5,
             width: 6,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
             feed_forward: 6,
             max_history: 4,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         }
     }
 

@@ -315,19 +315,10 @@ mod tests {
     fn network(index: &Index) -> (Network<B>, NetworkConfig) {
         let config = NetworkConfig {
             items: ITEMS,
-            categories: 2,
             codes: index.codes().shape(),
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 0,
-            width: 8,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
             feed_forward: 16,
             max_history: 8,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         };
         (config.init(&Default::default()), config)
     }

@@ -152,22 +152,7 @@ mod tests {
     #[test]
     fn a_network_that_knows_nothing_loses_what_chance_does() {
         let shape = CodeShape { codebooks: 3, entries: 4 };
-        let network = NetworkConfig {
-            items: 9,
-            categories: 2,
-            codes: shape,
-            reads_codes: true,
-            own_residuals: false,
-            feature_width: 0,
-            width: 8,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
-            feed_forward: 8,
-            max_history: 6,
-            dropout: 0.0,
-        };
+        let network = NetworkConfig { items: 9, codes: shape, own_residuals: false, ..NetworkConfig::tiny() };
         let device = Default::default();
         let network = network.init::<Autodiff<Flex>>(&device); // its refinement head is zero
         let entries = (0..9u16).flat_map(|item| [item % 2, item / 3, item % 4]).collect();

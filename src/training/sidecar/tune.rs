@@ -170,17 +170,7 @@ mod tests {
             items: 12,
             categories: 1,
             codes: CodeShape { codebooks: 2, entries: 12 },
-            reads_codes: true,
-            own_residuals: true,
-            feature_width: 0,
-            width: 8,
-            heads: 2,
-            head_width: None,
-            encoder_layers: 1,
-            decoder_layers: 1,
-            feed_forward: 8,
-            max_history: 6,
-            dropout: 0.0,
+            ..NetworkConfig::tiny()
         }
     }
 
