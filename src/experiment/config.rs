@@ -180,7 +180,8 @@ pub struct Condition {
     pub not_in: Option<Vec<String>>,
 }
 
-/// When an arm does harm and loses its traffic. It stays so until the server starts anew.
+/// When an arm does harm, and twice as much as the others, and loses its traffic. It stays so until its experiment is changed
+/// or the server starts anew.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KillSwitchConfig {

@@ -33,6 +33,6 @@ pub use config::{
 pub use draw::{Arm, Draw, Experiment, Subject};
 pub use metrics::ExperimentMetrics;
 pub use running::Experiments;
-pub use sample_ratio::p_value;
+pub use sample_ratio::{ALARM as SAMPLE_RATIO_ALARM, p_value};
 pub use shadow::{Shadow, ShadowMetrics, ShadowOutcome};
 pub use trial::Trial;

@@ -7,9 +7,9 @@ use std::time::{Instant, SystemTime};
 
 use crate::domain::{AssignmentReason, Design, Failure, ForcedArm, RecommendRequest, Secret, Violation};
 
-use super::config::ExperimentsConfig;
+use super::config::{ExperimentsConfig, KillSwitchConfig};
 use super::draw::{Draw, Experiment, Subject};
-use super::kill_switch::{Attempt, Window};
+use super::kill_switch::{Attempt, Tally, Window};
 use super::metrics::ExperimentMetrics;
 use super::sample_ratio::{ALARM, SampleRatio};
 use super::trial::{Trial, Verdict};
@@ -18,7 +18,8 @@ use super::trial::{Trial, Verdict};
 #[derive(Debug)]
 pub struct Experiments {
     force_token: Secret,
-    pub(super) list: Vec<Running>,
+    pub(super) list: Vec<Arc<Running>>,
+    kill_switch: KillSwitchConfig,
     metrics: ExperimentMetrics,
     units: RandomState,
 }
@@ -45,22 +46,52 @@ impl Experiments {
     /// # Errors
     /// A violation for every wrong field; see [`ExperimentsConfig::validate`].
     pub fn new(config: &ExperimentsConfig, metrics: ExperimentMetrics) -> Result<Self, Vec<Violation>> {
+        Self::following(None, config, metrics)
+    }
+
+    /// The experiments of these settings in place of others. One whose settings stay the same goes on: an arm of it that was
+    /// killed stays so, and its units go on being counted.
+    ///
+    /// # Errors
+    /// As [`Experiments::new`].
+    pub fn following(
+        before: Option<&Self>,
+        config: &ExperimentsConfig,
+        metrics: ExperimentMetrics,
+    ) -> Result<Self, Vec<Violation>> {
         config.validate()?;
         let now = Instant::now();
+        let kept = before.filter(|before| before.kill_switch == config.kill_switch);
+        let kept = |next: &Experiment| {
+            let same = |running: &&Arc<Running>| {
+                running.experiment.key == next.key && running.experiment.version == next.version
+            };
+            kept.and_then(|before| before.list.iter().find(same)).cloned()
+        };
         let running = |one: &super::config::ExperimentConfig| {
             let experiment = Experiment::new(one);
             let window = || Mutex::new(Window::new(config.kill_switch, now));
-            let watched = |_| Watched { window: window(), killed: AtomicBool::new(false) };
-            Running {
-                arms: experiment.arms.iter().map(watched).collect(),
-                ratio: Mutex::new(SampleRatio::new(experiment.weights.clone())),
-                design: Arc::new(experiment.design()),
-                experiment,
-            }
+            let watched = || Watched { window: window(), killed: AtomicBool::new(false) };
+            kept(&experiment).unwrap_or_else(|| {
+                Arc::new(Running {
+                    arms: experiment.arms.iter().map(|_| watched()).collect(),
+                    ratio: Mutex::new(SampleRatio::new(experiment.weights.clone())),
+                    design: Arc::new(experiment.design()),
+                    experiment,
+                })
+            })
         };
-        let list: Vec<Running> = config.experiment.iter().map(running).collect();
+        let list: Vec<Arc<Running>> = config.experiment.iter().map(running).collect();
         metrics.show(list.iter().map(|running| &running.experiment));
-        Ok(Self { force_token: config.force_token.clone(), list, metrics, units: RandomState::new() })
+        for running in &list {
+            let killed = running.experiment.arms.iter().zip(&running.arms).filter(|(_, watched)| watched.killed());
+            killed.for_each(|(arm, _)| metrics.kill(&running.experiment.key, &arm.name));
+            metrics.p_value(&running.experiment.key, locked(&running.ratio).p());
+        }
+        // Units are told apart by their marks, also by those who count on.
+        let units = before.map_or_else(RandomState::new, |before| before.units.clone());
+        let (force_token, kill_switch) = (config.force_token.clone(), config.kill_switch);
+        Ok(Self { force_token, list, kill_switch, metrics, units })
     }
 
     /// Draws for a request that arrives `now`. One that names a variant is in no experiment; one that forces an arm is
@@ -77,7 +108,7 @@ impl Experiments {
             Vec::new()
         } else {
             let now = unix_seconds(now);
-            let draw = |(at, running): (usize, &Running)| {
+            let draw = |(at, running): (usize, &Arc<Running>)| {
                 let draw = running.experiment.draw(subject, now)?;
                 let unit = running.experiment.unit(subject).map_or(0, |unit| self.units.hash_one(unit));
                 Some(running.verdict(at, draw, unit))
@@ -127,9 +158,17 @@ impl Experiments {
         if verdict.reason == AssignmentReason::Forced {
             return;
         }
-        let watched = &running.arms[arm];
-        let Some(harm) = locked(&watched.window).count(attempt, Instant::now()) else { return };
+        let (watched, now) = (&running.arms[arm], Instant::now());
+        let tally = locked(&watched.window).count(attempt, now);
+        let others = || {
+            let others = running.arms.iter().enumerate().filter(|(other, watched)| *other != arm && !watched.killed());
+            others.map(|(_, other)| locked(&other.window).tally(now)).fold(Tally::default(), Tally::and)
+        };
+        let Some(harm) = tally.harm(others, &self.kill_switch) else { return };
         if !watched.killed.swap(true, Ordering::SeqCst) {
+            // What the others suffered beside this arm is no measure of what they do without it.
+            let others = running.arms.iter().enumerate().filter(|(other, _)| *other != arm);
+            others.for_each(|(_, other)| *locked(&other.window) = Window::new(self.kill_switch, now));
             self.metrics.kill(key, name);
             tracing::warn!(experiment = key, arm = name, "the arm gets no more traffic: {harm}");
         }

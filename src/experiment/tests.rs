@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::domain::{
-    AssignmentReason, DecodeOverrides, Failure, ForcedArm, Lateness, RecommendAnswer, RecommendRequest, Recommendation,
-    Secret,
+    AssignmentReason, DecodeOverrides, Failure, ForcedArm, Lateness, Overload, RecommendAnswer, RecommendRequest,
+    Recommendation, Secret,
 };
 
 const TOKEN: &str = "0123456789abcdef";
@@ -321,16 +321,25 @@ struct Lab {
     registry: Registry,
 }
 
+fn settings(experiment: Vec<ExperimentConfig>) -> ExperimentsConfig {
+    let kill_switch = KillSwitchConfig { min_requests: 50, ..KillSwitchConfig::default() };
+    ExperimentsConfig { force_token: Secret::new(TOKEN), kill_switch, experiment, ..ExperimentsConfig::default() }
+}
+
 fn lab(experiment: Vec<ExperimentConfig>) -> Lab {
     let registry = Registry::new();
-    let kill_switch = KillSwitchConfig { min_requests: 50, ..KillSwitchConfig::default() };
-    let config =
-        ExperimentsConfig { force_token: Secret::new(TOKEN), kill_switch, experiment, ..ExperimentsConfig::default() };
-    let experiments = Experiments::new(&config, ExperimentMetrics::new(&registry).unwrap()).unwrap();
+    let experiments = Experiments::new(&settings(experiment), ExperimentMetrics::new(&registry).unwrap()).unwrap();
     Lab { experiments: Arc::new(experiments), registry }
 }
 
 impl Lab {
+    /// Runs these experiments from here on.
+    fn run(&mut self, experiment: Vec<ExperimentConfig>) {
+        let metrics = self.experiments.metrics().clone();
+        let next = Experiments::following(Some(&self.experiments), &settings(experiment), metrics);
+        self.experiments = Arc::new(next.unwrap());
+    }
+
     fn enter(&self, request: &RecommendRequest) -> Result<Trial, Failure> {
         Arc::clone(&self.experiments).enter(request, SystemTime::now())
     }
@@ -599,4 +608,45 @@ fn empty_and_slow_answers_kill_too_and_forced_ones_do_not() {
     }
     trials.into_iter().for_each(|trial| drop(trial.settle(Ok(answer("next")))));
     assert_eq!(killed(&slow), 1.0);
+}
+
+#[test]
+fn an_overload_that_all_arms_suffer_kills_none() {
+    let lab = lab(vec![half_next()]);
+    let busy = || Failure::Overloaded { reason: Overload::QueueFull, retry_after: Duration::from_millis(1) };
+    let killed = |arm: &str| lab.series(&format!("reg4rec_experiment_arm_killed{{arm=\"{arm}\",experiment=\"test\"}}"));
+    // By turns: the first arm to have requests enough is held against the other one as soon as that has.
+    for (control, next) in who_draw(0).zip(who_draw(1)).take(49) {
+        for request in [control, next] {
+            lab.enter(&request).unwrap().settle(Err(busy())).unwrap_err();
+        }
+    }
+    let (control, next) = (who_draw(0).nth(49).unwrap(), who_draw(1).nth(49).unwrap());
+    lab.enter(&control).unwrap().settle(Ok(answer("main"))).unwrap();
+    lab.enter(&next).unwrap().settle(Err(busy())).unwrap_err();
+    assert_eq!((killed("control"), killed("next")), (0.0, 0.0));
+    // The control recovers, the other arm does not.
+    for (control, next) in who_draw(0).zip(who_draw(1)).skip(50).take(80) {
+        lab.enter(&control).unwrap().settle(Ok(answer("main"))).unwrap();
+        lab.enter(&next).unwrap().settle(Err(busy())).unwrap_err();
+    }
+    assert_eq!((killed("control"), killed("next")), (0.0, 1.0));
+}
+
+#[test]
+fn a_killed_arm_stays_so_until_its_own_experiment_changes() {
+    let other = split("other", &["this", "that"]);
+    let mut lab = lab(vec![half_next()]);
+    let killed = |lab: &Lab| lab.series("reg4rec_experiment_arm_killed{arm=\"next\",experiment=\"test\"}");
+    let empty = || RecommendAnswer { items: vec![], ..answer("next") };
+    for request in who_draw(1).take(50) {
+        lab.enter(&request).unwrap().settle(Ok(empty())).unwrap();
+    }
+    assert_eq!(killed(&lab), 1.0);
+    lab.run(vec![half_next(), other.clone()]);
+    assert_eq!(killed(&lab), 1.0);
+    let told = lab.told(&who_draw(1).next().unwrap());
+    assert!(told.contains(&(Some("next".into()), AssignmentReason::Killed)), "{told:?}");
+    lab.run(vec![ExperimentConfig { coverage: 0.9, ..half_next() }, other]);
+    assert_eq!(killed(&lab), 0.0);
 }

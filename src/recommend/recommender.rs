@@ -131,13 +131,16 @@ impl Recommender {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Runs these experiments instead of those before, of which there are none at first. Counts begin anew.
+    /// Runs these experiments instead of those before, of which there are none at first. The series of
+    /// the metrics begin anew; an experiment whose settings stay the same keeps its killed arms and the units of its ratio.
     ///
     /// # Errors
     /// [`RecommenderError::Config`] names every wrong field; those before go on then.
     pub fn set_experiments(&self, config: &ExperimentsConfig) -> Result<(), RecommenderError> {
         let Inner { experiments, experiment_metrics, .. } = &*self.inner;
-        let next = Experiments::new(config, experiment_metrics.clone()).map_err(RecommenderError::Config)?;
+        let before = experiments.load_full();
+        let next = Experiments::following(Some(&before), config, experiment_metrics.clone());
+        let next = next.map_err(RecommenderError::Config)?;
         experiments.store(Arc::new(next));
         let arms = config.shadow.iter().map(Shadow::new).collect();
         self.inner.shadows.store(Arc::new(Shadows::new(arms, self.inner.shadow_metrics.clone())));
@@ -163,8 +166,8 @@ impl Recommender {
         Ok((book.current(), book.before(most)))
     }
 
-    /// Runs other experiments, once they are on disk, and answers the version that runs. Counts begin anew. Blocks its
-    /// thread on the disk.
+    /// Runs other experiments, once they are on disk, and answers the version that runs. What goes on is as
+    /// [`Recommender::set_experiments`] says. Blocks its thread on the disk.
     ///
     /// # Errors
     /// `Off` without a book; else as [`ExperimentBook::change`], and those before go on.
