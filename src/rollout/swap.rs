@@ -33,6 +33,8 @@ struct Inner {
     refused: Mutex<BTreeMap<String, Refused>>,
     /// Held while a bundle is loaded: one at a time, so that they do not share the memory that each was promised.
     loading: tokio::sync::Mutex<()>,
+    /// Held while what serves and what the registry points at are brought to agree, which is short.
+    swapping: tokio::sync::Mutex<()>,
 }
 
 /// One variant that may be loaded.
@@ -80,8 +82,8 @@ pub async fn first(loader: &Loader, pointers: &Arc<Pointers>, name: &str, every:
 impl Rollout {
     /// Over a recommender that serves already. Without `pointers` there is no registry, and nothing to load from.
     pub fn new(recommender: Recommender, loader: Loader, pointers: Option<Arc<Pointers>>, names: Vec<String>) -> Self {
-        let (refused, loading) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { inner: Arc::new(Inner { recommender, loader, pointers, names, refused, loading }) }
+        let (refused, loading, swapping) = (Mutex::default(), Default::default(), Default::default());
+        Self { inner: Arc::new(Inner { recommender, loader, pointers, names, refused, loading, swapping }) }
     }
 
     /// Follows the pointers for ever: reads each of them `every` so often, and lets what it points at serve. Without a
@@ -157,11 +159,18 @@ impl Rollout {
             return Err(Failure::UnknownBundle(format!("{name}/{version}")));
         }
         let _loading = self.inner.loading.lock().await;
-        let serves = self.state(name)?.slot.is_some_and(|slot| slot.current.directory == dir);
-        if !serves {
+        let serves = || Ok::<_, Failure>(self.state(name)?.slot.is_some_and(|slot| slot.current.directory == dir));
+        if !serves()? {
             self.replace(name, &dir, None).await.map_err(unmet)?;
         }
-        point(pointers, name, version).await?;
+        let _swapping = self.inner.swapping.lock().await;
+        if !serves()? {
+            let reason = format!("{name}/{version} was rolled back before the registry could point at it");
+            return Err(Failure::Unmet { code: "ROLLED_BACK", reason });
+        }
+        let pointed = point(pointers, name, version).await;
+        pointed
+            .map_err(|why| Failure::Internal(format!("the bundle serves, but its pointer was not written: {why}")))?;
         self.state(name)
     }
 
@@ -174,10 +183,15 @@ impl Rollout {
     pub async fn rollback(&self, name: &str) -> Result<(VariantState, bool), Failure> {
         self.known(name)?;
         let began = Instant::now();
+        // A bundle that is just being loaded finds the registry pointing elsewhere afterwards, and does not take the place.
+        let swapping = self.inner.swapping.lock().await;
         match self.inner.recommender.rollback(name) {
             Ok(()) => {}
             Err(NoWayBack::Unknown) => return Err(Failure::UnknownVariant(name.to_owned())),
-            Err(NoWayBack::NoPrevious) => return Ok((self.reload_previous(name).await?, true)),
+            Err(NoWayBack::NoPrevious) => {
+                drop(swapping);
+                return Ok((self.reload_previous(name).await?, true));
+            }
         }
         let state = self.state(name)?;
         let seconds = began.elapsed().as_secs_f64();
@@ -185,8 +199,17 @@ impl Rollout {
         let pointers = self.inner.pointers.as_ref().zip(directory(&state));
         let version = pointers.and_then(|(pointers, dir)| Some((pointers, pointers.registry().version_at(name, dir)?)));
         let Some((pointers, version)) = version else { return Ok((state, false)) };
-        point(Arc::clone(pointers), name, &version).await?;
-        Ok((state, true))
+        let pointed = point(Arc::clone(pointers), name, &version).await;
+        // What was asked for is done: the answer says what is not.
+        if let Err(why) = &pointed {
+            tracing::error!(
+                variant = name,
+                version,
+                why,
+                "the registry still points at the version before the rollback"
+            );
+        }
+        Ok((state, pointed.is_ok()))
     }
 
     /// Every variant that may be loaded, in the order of the configuration.
@@ -238,6 +261,7 @@ impl Rollout {
         let candidate = self.inner.loader.load(name, dir, Pace::Beside).await?;
         let began = Instant::now();
         let swap = |reason: &dyn std::fmt::Display| Refusal::new(ReloadStage::Swap, reason);
+        let _swapping = self.inner.swapping.lock().await;
         if let (Some(pointed), Some(pointers)) = (pointed, &self.inner.pointers)
             && !still(pointers, name, pointed).await
         {
@@ -315,11 +339,11 @@ async fn still(pointers: &Arc<Pointers>, name: &str, pointed: Pointed) -> bool {
     tokio::task::spawn_blocking(move || pointers.still(&name, &pointed)).await.unwrap_or(false)
 }
 
-async fn point(pointers: Arc<Pointers>, name: &str, version: &str) -> Result<(), Failure> {
+/// Writes the registry's pointer, or says why it could not be.
+async fn point(pointers: Arc<Pointers>, name: &str, version: &str) -> Result<(), String> {
     let (name, version) = (name.to_owned(), version.to_owned());
     let outcome = tokio::task::spawn_blocking(move || pointers.point(&name, &version)).await;
-    let outcome = outcome.map_err(|error| Failure::Internal(format!("writing a pointer: {error}")))?;
-    outcome.map_err(|error| Failure::Internal(format!("the bundle serves, but its pointer was not written: {error}")))
+    outcome.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 fn tell_refused(loader: &Loader, variant: &str, dir: &Path, refusal: &Refusal) {
