@@ -11,6 +11,7 @@
 //! rolls back writes it.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
@@ -192,7 +193,8 @@ impl BundleRegistry {
     fn write_pointer(&self, variant: &str, file: &str, version: &str) -> Result<(), BundleError> {
         let parent = self.root.join(variant);
         let path = parent.join(file);
-        let temporary = parent.join(format!(".{file}.{}.tmp", std::process::id()));
+        // A random mark and no process id: those of containers that share a registry are alike.
+        let temporary = parent.join(format!(".{file}.{:016x}.tmp", RandomState::new().hash_one(version)));
         let write = || -> io::Result<()> {
             let mut written = File::create(&temporary)?;
             writeln!(written, "{version}")?;

@@ -74,7 +74,7 @@ async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
     say(&format!("loading {} …", source.place()));
     let server = server.with_log_filter(filter);
     let (failed, failure) = oneshot::channel();
-    let opening = tokio::spawn(async move {
+    let mut opening = tokio::spawn(async move {
         match load::load(&config, source, &registry).await {
             Ok(Ready { recommender, rollout, example }) => {
                 open(&opener, recommender.clone(), rollout.clone());
@@ -90,6 +90,8 @@ async fn serve(config: Config, filter: LogFilter) -> anyhow::Result<()> {
         tokio::select! {
             told = told_to_stop() => outcome = told,
             Ok(error) = failure => outcome = Err(error),
+            // Without what is to be served there is nothing to wait for.
+            Err(panic) = &mut opening => outcome = Err(anyhow::anyhow!("loading, or following the registry: {panic}")),
         }
     };
     let served = server.run(public, admin, stop).await;

@@ -122,7 +122,10 @@ async fn closed(run: &Arc<Run>, clients: &[Client], callers: usize) {
             while Instant::now() < run.ends {
                 let after = run.ask(client.clone(), nth, Instant::now()).await;
                 // Who is told when to try again waits, as a client should: else refusals would be all that it gets.
-                tokio::time::sleep(after.min(LONGEST_WAIT)).await;
+                // A timer ticks in milliseconds, also one of no time at all.
+                if !after.is_zero() {
+                    tokio::time::sleep(after.min(LONGEST_WAIT)).await;
+                }
                 nth += callers;
             }
         });
