@@ -21,14 +21,14 @@ fn python() -> Result<PathBuf, String> {
     let own = home.join("bin/python");
     if !has_grpc(&own) {
         run(Command::new(&system).args(["-m", "venv"]).arg(&home))?;
-        let packages = ["grpcio", "grpcio-reflection", "protobuf"];
+        let packages = ["grpcio", "grpcio-reflection", "grpcio-health-checking", "protobuf"];
         run(Command::new(&own).args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(packages))?;
     }
     Ok(own)
 }
 
 fn has_grpc(python: &PathBuf) -> bool {
-    run(Command::new(python).args(["-c", "import grpc, grpc_reflection"])).is_ok()
+    run(Command::new(python).args(["-c", "import grpc, grpc_reflection, grpc_health.v1.health_pb2_grpc"])).is_ok()
 }
 
 fn run(command: &mut Command) -> Result<Output, String> {

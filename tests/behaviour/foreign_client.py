@@ -7,6 +7,7 @@ import sys
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 SERVICE = "reg4rec.v1.RecommendationService"
@@ -72,8 +73,27 @@ def main(address):
     code, details = refused("Recommend", Request(user_id="u"), timeout=0.008)
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED, (code, details)
     assert len(ask("Recommend", Request(user_id="u")).items) == 10
+    of_health(channel)
     of_items(channel, pool)
     print("ok")
+
+
+def of_health(channel):
+    """What load balancers ask: the server, its services, its variant; and a watch that tells at once."""
+    health = health_pb2_grpc.HealthStub(channel)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    for service in ["", SERVICE, CATALOGUE, "default"]:
+        request = health_pb2.HealthCheckRequest(service=service)
+        assert health.Check(request, timeout=10).status == serving, service
+        watched = health.Watch(request, timeout=10)
+        assert next(watched).status == serving, service
+        watched.cancel()
+    try:
+        health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.NOT_FOUND, error
+    else:
+        raise AssertionError("the health of a service that does not exist")
 
 
 def of_items(channel, pool):
