@@ -1,6 +1,8 @@
 //! `simulate`: the whole loop on a synthetic shop. Users ask a server, and their taste shifts at a known time; one arm of
-//! an experiment keeps its bundle, a sidecar refreshes the other's; in the end the report must tell the arms apart.
+//! an experiment keeps its bundle, a sidecar refreshes the other's; in the end the report must tell the arms apart. Then what
+//! is wrong on purpose must stop by itself: a worse model, a broken arm, a delivery that does not keep to the weights.
 
+mod drills;
 mod programs;
 mod taste;
 mod visits;
@@ -28,6 +30,7 @@ use reg4rec::wire::v1;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
+use drills::BROKEN;
 use programs::Programs;
 use taste::{Season, Taste};
 use visits::{Clock, Crowd, Tally};
@@ -93,6 +96,7 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<String> {
     for variant in [FROZEN, FRESH] {
         registry.publish(&out.join("bundle"), variant, None)?;
     }
+    drills::publish_broken(&out.join("bundle"), &registry, &out.join("broken"))?;
     let first = registry.current(FRESH)?.context("no version was published")?;
     told(began, "the bundle is fitted and published to both arms");
 
@@ -102,6 +106,7 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<String> {
     let path = |name: &str| out.join(name).display().to_string();
     let mut server = programs.start("reg4rec-server", &["--config", &path("server.toml")], &out.join("server.log"))?;
     let address = server.said("gRPC")?;
+    let admin = server.said("admin")?;
     server.said("ready")?;
     let mut sidecar =
         programs.start("reg4rec-trainer", &["sidecar", "--config", &path("sidecar.toml")], &out.join("sidecar.log"))?;
@@ -158,6 +163,9 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<String> {
     let lift = report["experiments"][0]["arms"][1]["over_control"]["ctr"].clone();
     let low = lift["difference_low"].as_f64().context("the report has no band yet")?;
 
+    let drills = runtime.block_on(drills::run(&channel, &admin))?;
+    told(began, &format!("the drills: {}", drills.summary()));
+
     let seconds = began.elapsed().as_secs_f64();
     let summary = json!({
         "visits": whole.answers[0] + whole.answers[1],
@@ -168,6 +176,7 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<String> {
         "versions_in_the_registry": versions.len(),
         "worse_model": worse,
         "sample_ratio_p": report["experiments"][0]["sample_ratio_p"],
+        "drills": drills.summary(),
         "seconds": seconds.round(),
     });
     fs::write(out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
@@ -184,6 +193,7 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<String> {
     ensure!(good != Some(first), "{page}\nthe sidecar published nothing; {} says why", path("sidecar.log"));
     ensure!(whole.versions[1].len() > 1, "{page}\nthe server never changed its version");
     ensure!(stopped, "{page}\nthe gate let the worse model pass: {}", summary["worse_model"]);
+    drills.check().context(page.clone())?;
     ensure!(low > 0.0, "{page}\nthe band does not exclude that both arms are equal: {}", summary["ctr_difference"]);
     Ok(page)
 }
@@ -244,11 +254,11 @@ fn open(args: &SimulateArgs, out: &Path) -> anyhow::Result<Shop> {
     Ok(Shop { taste: Arc::new(taste), items: Arc::new(ids), met, opening })
 }
 
-/// Waits until both variants answer: the server is ready when its default one is.
+/// Waits until all variants answer: the server is ready when its default one is.
 async fn loaded(channel: &Channel) -> anyhow::Result<()> {
     let mut client = RecommendationServiceClient::new(channel.clone());
     let began = Instant::now();
-    for variant in [FROZEN, FRESH] {
+    for variant in [FROZEN, FRESH, BROKEN] {
         let request = v1::RecommendRequest { user_id: "nobody".into(), variant: variant.into(), ..Default::default() };
         while let Err(status) = client.recommend(request.clone()).await {
             ensure!(began.elapsed() < Duration::from_secs(120), "variant {variant} never answered: {status}");
@@ -298,7 +308,7 @@ admin = "127.0.0.1:0"
 histories = {data:?}
 [registry]
 path = {registry:?}
-variants = ["{FROZEN}", "{FRESH}"]
+variants = ["{FROZEN}", "{FRESH}", "{BROKEN}"]
 default = "{FROZEN}"
 poll_ms = 500
 [recommend]
@@ -308,6 +318,8 @@ path = {log:?}
 [engine]
 warmup_batches = [1, 4]
 warmup_histories = [16, 50]
+[experiments]
+path = {book:?}
 [[experiments.experiment]]
 key = "refresh"
 arms = [{{ name = "{FROZEN}", variant = "{FROZEN}" }}, {{ name = "{FRESH}", variant = "{FRESH}" }}]
@@ -315,6 +327,7 @@ arms = [{{ name = "{FROZEN}", variant = "{FROZEN}" }}, {{ name = "{FRESH}", vari
         data = out.join("data"),
         registry = out.join("registry"),
         log = out.join("log"),
+        book = out.join("experiments.json"),
     )
 }
 
