@@ -56,11 +56,13 @@ impl<R: Recommends> RecommendationService for Service<R> {
     ) -> Result<Response<v1::RecommendBatchResponse>, Status> {
         let (context, forced) = (Context::of(&sent), wire::forced_arm(sent.metadata()));
         let sent = sent.into_inner();
-        let ids: Vec<String> = sent.requests.iter().map(|one| request_id(&one.request_id)).collect();
         let refuse = |failure: Failure| wire::status(&failure, "");
         // Not ready is the state of the server, not of one request.
         self.desk.recommender().map_err(refuse)?;
         let forced = forced.map_err(refuse)?;
+        // Of a batch that is too large none is needed: it is refused as a whole.
+        let ids: Vec<String> =
+            sent.requests.iter().take(wire::decode::MAX_BATCH).map(|one| request_id(&one.request_id)).collect();
         let requests = wire::decode::batch(sent).map_err(refuse)?.into_iter();
         // The first was counted when the call was let in.
         context.caller.owe(requests.len().saturating_sub(1));

@@ -4,6 +4,7 @@
 //! The strings of requests are bytes in [`v1`] (see `build.rs`), so that one that is not UTF-8 is a named violation like
 //! any other instead of a message that cannot be read.
 
+mod bulk;
 pub mod catalogue;
 mod checks;
 mod codec;
