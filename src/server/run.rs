@@ -21,7 +21,7 @@ use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 use crate::wire::{ADMIN_DESCRIPTORS, DESCRIPTORS};
 
-use super::access::{AccessLayer, Clients};
+use super::access::{AccessLayer, Clients, calls_only};
 use super::admin::{self, Admin};
 use super::catalogue::Catalogue;
 use super::config::ServerConfig;
@@ -219,7 +219,7 @@ impl<R: Recommends> Server<R> {
         let streams = self.config.max_streams_per_connection;
         let window = streams.saturating_mul(4 * 256).clamp(1 << 20, i32::MAX as u32);
         tonic::transport::Server::builder()
-            // For gRPC-web; what is neither is answered 400.
+            // For gRPC-web; what is neither is answered 415.
             .accept_http1(true)
             .max_concurrent_streams(streams)
             // Calls that their callers gave up before we saw them: under overload many at once, and by default twenty of them
@@ -256,6 +256,7 @@ impl<R: Recommends> Server<R> {
         let calls = mount(calls, tonic_health::pb::health_server::HealthServer::new(health));
         let unknown = || async { tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>() };
         let calls = calls.fallback(unknown).layer(tonic_web::GrpcWebLayer::new());
+        let calls = calls.layer(axum::middleware::from_fn(calls_only));
         let origins = &self.config.web_origins;
         Ok(if origins.is_empty() { calls } else { calls.layer(web::pages(origins)) })
     }
@@ -279,7 +280,8 @@ impl<R: Recommends> Server<R> {
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(ADMIN_DESCRIPTORS);
         let calls = mount(Router::new(), AdminServiceServer::new(operate));
         let calls = mount(mount(calls, reflection().build_v1()?), reflection().build_v1alpha()?);
-        Ok(admin::routes(pages).merge(calls.route_layer(self.access())))
+        let calls = calls.route_layer(self.access()).route_layer(axum::middleware::from_fn(calls_only));
+        Ok(admin::routes(pages).merge(calls))
     }
 
     /// How to reach a port that speaks as the public one does.
