@@ -162,11 +162,11 @@ impl<R: Recommends> Server<R> {
         let (close_public, public_closed) = closing();
         let (close_admin, admin_closed) = closing();
         let pages = self.admin_routes(public.local_addr()?)?;
-        let patience = self.config.handshake_timeout();
+        let (most, patience) = (self.config.max_connections, self.config.handshake_timeout());
         let of_admin = self.identity.clone().filter(|_| self.config.tls.admin);
-        let (admin, _) = accept(admin, of_admin, patience, self.tls_metrics.clone())?;
+        let (admin, _) = accept(admin, of_admin, most, patience, self.tls_metrics.clone())?;
         let admin_task = tokio::spawn(axum::serve(admin, pages).with_graceful_shutdown(admin_closed).into_future());
-        let (public, listening) = accept(public, self.identity.clone(), patience, self.tls_metrics.clone())?;
+        let (public, listening) = accept(public, self.identity.clone(), most, patience, self.tls_metrics.clone())?;
         let calls = self.transport().serve_with_incoming_shutdown(self.routes()?, public.into_stream(), public_closed);
         let renewing = self.identity.clone().map(|identity| tokio::spawn(identity.follow()));
         let mut calls = tokio::spawn(calls);
