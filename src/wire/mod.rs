@@ -16,7 +16,7 @@ mod status;
 
 pub use codec::{RequestCodec, RequestDecoder};
 pub use metadata::forced_arm;
-pub use status::{status, status_message};
+pub use status::{code, status, status_message};
 
 /// The messages and the server of package `reg4rec.v1`, as `build.rs` wrote them.
 #[allow(missing_docs, clippy::all)]
