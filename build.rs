@@ -23,10 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut local = protox::compile(PUBLIC.into_iter().chain(ADMIN), ["proto"])?;
     take_request_strings_as_bytes(&mut local);
+    // So that the codec knows which message it decodes.
+    let mut named = tonic_prost_build::Config::new();
+    named.enable_type_names();
     tonic_prost_build::configure()
         .build_client(false)
         .codec_path("crate::wire::RequestCodec")
-        .compile_fds(local.clone())?;
+        .compile_fds_with_config(local.clone(), named)?;
 
     let client = out.join("client");
     fs::create_dir_all(&client)?;

@@ -24,7 +24,9 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// Calls at once on one connection.
     pub max_streams_per_connection: u32,
-    /// How long a new connection may take to say something, or to end its TLS handshake, in milliseconds.
+    /// Connections at once on each port; more are closed.
+    pub max_connections: usize,
+    /// How long a new connection may take to end its TLS handshake and begin to speak HTTP, in milliseconds.
     pub handshake_timeout_ms: u64,
     /// How often an idle connection is probed, in milliseconds.
     pub keepalive_interval_ms: u64,
@@ -55,6 +57,7 @@ impl ServerConfig {
         within("max_inflight", self.max_inflight as u64, 1, 1_000_000);
         within("max_message_bytes", self.max_message_bytes as u64, 1 << 10, 1 << 30);
         within("max_streams_per_connection", self.max_streams_per_connection.into(), 1, 1_000_000);
+        within("max_connections", self.max_connections as u64, 1, 1_000_000);
         within("handshake_timeout_ms", self.handshake_timeout_ms, 100, 600_000);
         within("keepalive_interval_ms", self.keepalive_interval_ms, 100, 3_600_000);
         within("keepalive_timeout_ms", self.keepalive_timeout_ms, 100, 3_600_000);

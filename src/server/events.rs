@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::domain::{Failure, Recorded};
 use crate::wire::v1::event_service_server::EventService;
@@ -16,7 +16,7 @@ use crate::wire::{self, v1};
 
 use super::access::Caller;
 use super::desk::{Desk, Recommends};
-use super::metrics::ServerMetrics;
+use super::metrics::{Method, ServerMetrics};
 use super::stream::{draining, leaving};
 
 /// Requests of one stream that are worked on at once; further ones wait on the client's side.
@@ -67,7 +67,7 @@ impl<R: Recommends> EventService for Events<R> {
 }
 
 /// A request of a stream that is being recorded.
-type Recording = Pin<Box<dyn Future<Output = Result<Recorded, Failure>> + Send>>;
+type Recording = Pin<Box<dyn Future<Output = v1::RecordResult> + Send>>;
 
 /// Records the requests of a stream as they come, several at once, and answers in their order. Ends with the stream, when
 /// nobody takes the answers any more, or when the server drains.
@@ -101,7 +101,7 @@ async fn answer_all<R: Recommends>(
     let answer = async move {
         while let Some(next) = running.recv().await {
             let result = match next {
-                Ok(recording) => Ok(wire::record::result(recording.await)),
+                Ok(recording) => Ok(recording.await),
                 Err(status) => Err(status),
             };
             if results.send(result).await.is_err() {
@@ -109,20 +109,36 @@ async fn answer_all<R: Recommends>(
             }
         }
     };
-    tokio::join!(read, answer);
+    // Over with the answers: a client whose stream was ended is not read any further, whatever it sends.
+    let read = async {
+        read.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = answer => {}
+        () = read => {}
+    }
 }
 
 /// Puts a request into the log's queue, so that requests stand there in the order of their stream, and does not wait
 /// for more.
 async fn begin<R: Recommends>(book: &Arc<Book<R>>, request: v1::RecordRequest, paid: bool) -> Recording {
-    if !paid && let Err(failure) = book.caller.ask() {
-        book.metrics.refused(&failure, book.caller.name());
-        return Box::pin(std::future::ready(Err(failure)));
-    }
+    let counted = book.metrics.begin_request(Method::RecordStream);
     let book = Arc::clone(book);
-    let mut recording: Recording = Box::pin(async move { record(&book, request).await });
+    let mut recording: Recording = Box::pin(async move {
+        let asked = if paid { Ok(()) } else { book.caller.ask() };
+        let outcome = match asked {
+            Ok(()) => record(&book, request).await,
+            Err(failure) => {
+                book.metrics.refused(&failure, book.caller.name());
+                Err(failure)
+            }
+        };
+        counted.end(outcome.as_ref().err().map_or(Code::Ok, wire::code));
+        wire::record::result(outcome)
+    });
     match poll_fn(|context| Poll::Ready(recording.as_mut().poll(context))).await {
-        Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
+        Poll::Ready(result) => Box::pin(std::future::ready(result)),
         Poll::Pending => recording,
     }
 }

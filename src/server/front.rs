@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use crate::domain::{Failure, Lateness, Overload, Violation};
@@ -16,13 +16,17 @@ use crate::wire;
 
 use super::config::ServerConfig;
 use super::desk::Phase;
+use super::lasting::Lasting;
 use super::metrics::{CallVariant, Method, ServerMetrics};
 
 /// What the front tells the service of a call.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
-    /// When the answer must be ready, if the caller said so. The server's own maximum is kept by the front.
+    /// When the answer must be ready, or the stream over, if the caller said so. The server's own maximum is kept by the
+    /// front, but for the requests of a stream.
     pub deadline: Option<Instant>,
+    /// How long each request of a stream may take; none: the call is no stream.
+    pub longest: Option<Duration>,
     /// Where to say which variant answers.
     pub variant: CallVariant,
 }
@@ -32,7 +36,8 @@ pub(super) struct Call {
 pub(super) struct Front {
     max_deadline: Duration,
     margin: Duration,
-    places: Semaphore,
+    /// A call has one until it is answered, a stream until it has ended.
+    places: Arc<Semaphore>,
     metrics: Arc<ServerMetrics>,
     /// The phase, and for how long; a closure, as the front need not know the recommender's type.
     phase: PhaseReader,
@@ -52,7 +57,7 @@ impl Front {
         Self {
             max_deadline,
             margin: config.deadline_margin(),
-            places: Semaphore::new(config.max_inflight),
+            places: Arc::new(Semaphore::new(config.max_inflight)),
             metrics,
             phase,
         }
@@ -67,20 +72,42 @@ impl Front {
     }
 }
 
-/// One call, from its headers to its answer.
+/// One call, from its headers to its answer, or to the end of its stream.
 pub(super) async fn pass(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     // A method that does not exist: tonic says UNIMPLEMENTED.
     let Some(method) = Method::of(request.uri().path()) else { return next.run(request).await };
     let call = front.metrics.begin(method);
-    let response = answer(&front, call.variant(), request, next).await.unwrap_or_else(|failure| {
+    let answered = answer(&front, method, call.variant(), request, next).await;
+    let (response, opened) = answered.unwrap_or_else(|failure| {
         front.metrics.refused(&failure, None);
-        refusal(&failure)
+        (refusal(&failure), None)
     });
-    call.end(code(&response));
-    response
+    match (opened, code(&response)) {
+        (Some(Opened { place, deadline }), Code::Ok) => {
+            let held = (place, call.into_stream());
+            response.map(|body| Lasting::body(body, held, passed(deadline)))
+        }
+        (_, code) => {
+            call.end(code);
+            response
+        }
+    }
 }
 
-async fn answer(front: &Front, variant: CallVariant, mut request: Request, next: Next) -> Result<Response, Failure> {
+/// What an open stream keeps.
+struct Opened {
+    place: OwnedSemaphorePermit,
+    /// None: it may go on for ever.
+    deadline: Option<Instant>,
+}
+
+async fn answer(
+    front: &Front,
+    method: Method,
+    variant: CallVariant,
+    mut request: Request,
+    next: Next,
+) -> Result<(Response, Option<Opened>), Failure> {
     let began = Instant::now();
     let (phase, since) = (front.phase.0)();
     if phase != Phase::Serving {
@@ -92,11 +119,28 @@ async fn answer(front: &Front, variant: CallVariant, mut request: Request, next:
         return Err(Failure::Late(Lateness::Enqueue));
     }
     let latest = began + allowed;
+    // A stream lasts as long as its caller says; the server's own maximum is for each of its requests, and for its opening.
+    let deadline = match asked {
+        Some(asked) if method.is_stream() => began.checked_add(asked.saturating_sub(front.margin)),
+        Some(_) => Some(latest),
+        None => None,
+    };
     let busy = |_| Failure::Overloaded { reason: Overload::Busy, retry_after: Duration::from_millis(100) };
-    let _place = front.places.try_acquire().map_err(busy)?;
-    request.extensions_mut().insert(Call { deadline: asked.map(|_| latest), variant });
+    let place = Arc::clone(&front.places).try_acquire_owned().map_err(busy)?;
+    let longest = method.is_stream().then_some(front.max_deadline);
+    request.extensions_mut().insert(Call { deadline, longest, variant });
     let late = |_| Failure::Late(Lateness::Answer);
-    tokio::time::timeout_at(latest.into(), next.run(request)).await.map_err(late)
+    let response = tokio::time::timeout_at(latest.into(), next.run(request)).await.map_err(late)?;
+    Ok((response, method.is_stream().then_some(Opened { place, deadline })))
+}
+
+/// Resolves at the deadline of a stream.
+async fn passed(deadline: Option<Instant>) -> Option<Status> {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+    Some(wire::status(&Failure::Late(Lateness::Answer), ""))
 }
 
 fn refusal(failure: &Failure) -> Response {

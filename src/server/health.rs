@@ -9,9 +9,14 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::wire::v1::catalog_service_server::CatalogServiceServer;
+use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 
 use super::desk::{Desk, Phase, Recommends};
+
+/// The names of the server as a whole and of its services.
+const SERVICES: [&str; 4] =
+    ["", RecommendationServiceServer::<()>::NAME, EventServiceServer::<()>::NAME, CatalogServiceServer::<()>::NAME];
 
 /// Reports the present state of the server and of `names`, and from then on every change of it.
 pub(super) async fn follow<R: Recommends>(
@@ -37,6 +42,22 @@ pub(super) async fn follow<R: Recommends>(
     })
 }
 
+/// Tells those who watch a last time how it stands, and lets them go: nobody who watches keeps a server from ending.
+pub(super) async fn end<R: Recommends>(
+    following: JoinHandle<()>,
+    mut reporter: HealthReporter,
+    names: &[String],
+    desk: &Desk<R>,
+) {
+    following.abort();
+    // Only when it is over: it would name again what is cleared here.
+    drop(following.await);
+    report(&reporter, names, desk).await;
+    for name in SERVICES.into_iter().chain(names.iter().map(String::as_str)) {
+        reporter.clear_service_status(name).await;
+    }
+}
+
 /// Resolves when the variants change; never where there are none yet, or none that ever change.
 async fn marked(variants: Option<&mut watch::Receiver<()>>) {
     if let Some(variants) = variants
@@ -51,7 +72,7 @@ async fn report<R: Recommends>(reporter: &HealthReporter, names: &[String], desk
     let serving = desk.phase().0 == Phase::Serving;
     let loaded = desk.recommender().map(|recommender| recommender.variants()).unwrap_or_default();
     let status = |healthy: bool| if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for name in ["", RecommendationServiceServer::<()>::NAME, CatalogServiceServer::<()>::NAME] {
+    for name in SERVICES {
         reporter.set_service_status(name, status(serving)).await;
     }
     for name in names {

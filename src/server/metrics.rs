@@ -66,6 +66,11 @@ impl Method {
         }
     }
 
+    /// Whether a call of it is a stream of requests.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Method::RecommendStream | Method::RecordStream)
+    }
+
     /// The method of a path such as `/reg4rec.v1.RecommendationService/Recommend`.
     pub fn of(path: &str) -> Option<Self> {
         let name = path.rsplit('/').next()?;
@@ -119,14 +124,20 @@ impl ServerMetrics {
         let metrics = Self {
             variants: labels,
             requests: IntCounterVec::new(
-                Opts::new("reg4rec_requests_total", "Calls answered, by method, gRPC status and variant."),
+                Opts::new(
+                    "reg4rec_requests_total",
+                    "Calls answered, and requests of streams, by method, gRPC status and variant.",
+                ),
                 &["method", "code", "variant"],
             )?,
             durations: HistogramVec::new(
-                seconds("reg4rec_request_duration_seconds", "Seconds from a call's headers to its answer."),
+                seconds(
+                    "reg4rec_request_duration_seconds",
+                    "Seconds from a call's headers, or a stream's request, to its answer.",
+                ),
                 &["method", "variant"],
             )?,
-            inflight: IntGauge::new("reg4rec_inflight", "Calls being worked on.")?,
+            inflight: IntGauge::new("reg4rec_inflight", "Calls being worked on, streams until they end.")?,
             not_ready_arrivals: Histogram::with_opts(
                 HistogramOpts::new(
                     "reg4rec_not_ready_arrival_seconds",
@@ -196,7 +207,7 @@ impl ServerMetrics {
         }
     }
 
-    /// Calls being worked on.
+    /// Calls being worked on, and open streams.
     pub fn inflight(&self) -> i64 {
         self.inflight.get()
     }
@@ -204,13 +215,32 @@ impl ServerMetrics {
     /// Begins to count a call; it is counted when the guard is dropped, however that comes about.
     pub fn begin(self: &Arc<Self>, method: Method) -> CallGuard {
         self.inflight.inc();
+        let mut call = self.begin_request(method);
+        call.inflight = Some(Inflight(self.inflight.clone()));
+        call
+    }
+
+    /// Begins to count a request of a stream, which is counted as a call is; the stream is the one that is in flight.
+    pub fn begin_request(self: &Arc<Self>, method: Method) -> CallGuard {
+        let metrics = Some(Arc::clone(self));
         CallGuard {
-            metrics: Arc::clone(self),
+            metrics,
             method,
             began: Instant::now(),
             code: Code::Cancelled,
             variant: Arc::default(),
+            inflight: None,
         }
+    }
+}
+
+/// A call that is in flight until this is dropped.
+#[derive(Debug)]
+pub(super) struct Inflight(IntGauge);
+
+impl Drop for Inflight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -220,17 +250,26 @@ pub(super) type CallVariant = Arc<std::sync::OnceLock<String>>;
 /// One call being worked on. A caller that goes away drops it as it stands: CANCELLED.
 #[derive(Debug)]
 pub(super) struct CallGuard {
-    metrics: Arc<ServerMetrics>,
+    /// None: it is a stream, of which the requests are counted.
+    metrics: Option<Arc<ServerMetrics>>,
     method: Method,
     began: Instant,
     code: Code,
     variant: CallVariant,
+    /// None: a request of a stream.
+    inflight: Option<Inflight>,
 }
 
 impl CallGuard {
     /// To be told the call's variant later.
     pub fn variant(&self) -> CallVariant {
         Arc::clone(&self.variant)
+    }
+
+    /// Goes on as a stream that is open: its requests are counted, and not itself.
+    pub fn into_stream(mut self) -> Option<Inflight> {
+        self.metrics = None;
+        self.inflight.take()
     }
 
     /// Ends the call with `code`.
@@ -241,13 +280,13 @@ impl CallGuard {
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.metrics.inflight.dec();
+        let Some(metrics) = &self.metrics else { return };
         let named = self.variant.get();
-        let known = named.filter(|named| self.metrics.variants.contains(named));
+        let known = named.filter(|named| metrics.variants.contains(named));
         let variant = known.map_or(NO_VARIANT, String::as_str);
-        self.metrics.requests.with_label_values(&[self.method.name(), code_name(self.code), variant]).inc();
+        metrics.requests.with_label_values(&[self.method.name(), code_name(self.code), variant]).inc();
         let took = self.began.elapsed().as_secs_f64();
-        self.metrics.durations.with_label_values(&[self.method.name(), variant]).observe(took);
+        metrics.durations.with_label_values(&[self.method.name(), variant]).observe(took);
     }
 }
 
@@ -288,5 +327,17 @@ mod tests {
         drop(call);
         assert_eq!(metrics.inflight(), 0);
         assert_eq!(metrics.requests.with_label_values(&["Recommend", "CANCELLED", "none"]).get(), 1);
+    }
+
+    #[test]
+    fn a_stream_is_in_flight_until_it_ends_and_its_requests_are_counted() {
+        let (_registry, metrics) = metrics();
+        let counted = |code: &str| metrics.requests.with_label_values(&["RecordStream", code, "none"]).get();
+        let stream = metrics.begin(Method::RecordStream).into_stream();
+        assert_eq!((metrics.inflight(), counted("OK"), counted("CANCELLED")), (1, 0, 0));
+        metrics.begin_request(Method::RecordStream).end(Code::Ok);
+        assert_eq!((metrics.inflight(), counted("OK")), (1, 1));
+        drop(stream);
+        assert_eq!((metrics.inflight(), counted("OK"), counted("CANCELLED")), (0, 1, 0));
     }
 }

@@ -13,6 +13,7 @@ mod desk;
 mod events;
 mod front;
 mod health;
+mod lasting;
 mod log_filter;
 mod memory;
 mod metrics;

@@ -7,10 +7,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tonic::server::NamedService;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -21,7 +24,7 @@ use crate::wire::v1::event_service_server::EventServiceServer;
 use crate::wire::v1::recommendation_service_server::RecommendationServiceServer;
 use crate::wire::{ADMIN_DESCRIPTORS, DESCRIPTORS};
 
-use super::access::{AccessLayer, Clients};
+use super::access::{AccessLayer, Clients, calls_only};
 use super::admin::{self, Admin};
 use super::catalogue::Catalogue;
 use super::config::ServerConfig;
@@ -29,6 +32,7 @@ use super::desk::{Desk, Phase, Recommends};
 use super::events::Events;
 use super::front::{self, Front, PhaseReader};
 use super::health;
+use super::lasting::Lasting;
 use super::log_filter::LogFilter;
 use super::memory;
 use super::metrics::ServerMetrics;
@@ -158,16 +162,18 @@ impl<R: Recommends> Server<R> {
         admin: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let health = health::follow(self.health.clone(), self.variants.clone(), Arc::clone(&self.desk)).await;
+        let following = health::follow(self.health.clone(), self.variants.clone(), Arc::clone(&self.desk)).await;
         let (close_public, public_closed) = closing();
         let (close_admin, admin_closed) = closing();
-        let pages = self.admin_routes(public.local_addr()?)?;
-        let patience = self.config.handshake_timeout();
+        let (stay, leave) = watch::channel(());
+        let pages = self.admin_routes(public.local_addr()?, &leave)?;
+        let (most, patience) = (self.config.max_connections, self.config.handshake_timeout());
         let of_admin = self.identity.clone().filter(|_| self.config.tls.admin);
-        let (admin, _) = accept(admin, of_admin, patience, self.tls_metrics.clone())?;
+        let (admin, _) = accept(admin, of_admin, most, patience, self.tls_metrics.clone())?;
         let admin_task = tokio::spawn(axum::serve(admin, pages).with_graceful_shutdown(admin_closed).into_future());
-        let (public, listening) = accept(public, self.identity.clone(), patience, self.tls_metrics.clone())?;
-        let calls = self.transport().serve_with_incoming_shutdown(self.routes()?, public.into_stream(), public_closed);
+        let (public, listening) = accept(public, self.identity.clone(), most, patience, self.tls_metrics.clone())?;
+        let calls =
+            self.transport().serve_with_incoming_shutdown(self.routes(&leave)?, public.into_stream(), public_closed);
         let renewing = self.identity.clone().map(|identity| tokio::spawn(identity.follow()));
         let mut calls = tokio::spawn(calls);
 
@@ -189,6 +195,9 @@ impl<R: Recommends> Server<R> {
         if within(Duration::from_secs(1), listening).await.is_none() {
             tracing::warn!("the public port did not close in time");
         }
+        // Those who only look on would stay for ever.
+        health::end(following, self.health.clone(), &self.variants, &self.desk).await;
+        drop(stay);
         let ended = within(self.config.drain_limit(), async {
             let ended = flatten((&mut calls).await);
             if let Ok(recommender) = self.desk.recommender() {
@@ -206,7 +215,6 @@ impl<R: Recommends> Server<R> {
         if within(Duration::from_secs(1), admin_task).await.is_none() {
             tracing::debug!("the admin port did not close in time");
         }
-        health.abort();
         renewing.iter().for_each(|task| task.abort());
         outcome?;
         failed.map_or(Ok(()), |variant| Err(ServerError::Engine(variant)))
@@ -219,7 +227,7 @@ impl<R: Recommends> Server<R> {
         let streams = self.config.max_streams_per_connection;
         let window = streams.saturating_mul(4 * 256).clamp(1 << 20, i32::MAX as u32);
         tonic::transport::Server::builder()
-            // For gRPC-web; what is neither is answered 400.
+            // For gRPC-web; what is neither is answered 415.
             .accept_http1(true)
             .max_concurrent_streams(streams)
             // Calls that their callers gave up before we saw them: under overload many at once, and by default twenty of them
@@ -230,7 +238,8 @@ impl<R: Recommends> Server<R> {
             .http2_keepalive_timeout(Some(Duration::from_millis(self.config.keepalive_timeout_ms)))
     }
 
-    fn routes(&self) -> Result<Router, ServerError> {
+    /// `leave`: closed when those who only look on are to go.
+    fn routes(&self, leave: &watch::Receiver<()>) -> Result<Router, ServerError> {
         let desk = Arc::clone(&self.desk);
         let phase = PhaseReader(Box::new(move || desk.phase()));
         let front = Arc::new(Front::new(&self.config, self.max_deadline, Arc::clone(&self.metrics), phase));
@@ -250,12 +259,14 @@ impl<R: Recommends> Server<R> {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let told = mount(mount(Router::new(), reflection().build_v1()?), reflection().build_v1alpha()?);
+        let told = told.route_layer(axum::middleware::from_fn_with_state(leave.clone(), leaving));
         let calls = calls.merge(told.route_layer(self.access()));
         // Open to everybody: whoever asks a balancer's question has no key.
         let health = HealthService::from_health_reporter(self.health.clone());
         let calls = mount(calls, tonic_health::pb::health_server::HealthServer::new(health));
         let unknown = || async { tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>() };
         let calls = calls.fallback(unknown).layer(tonic_web::GrpcWebLayer::new());
+        let calls = calls.layer(axum::middleware::from_fn(calls_only));
         let origins = &self.config.web_origins;
         Ok(if origins.is_empty() { calls } else { calls.layer(web::pages(origins)) })
     }
@@ -265,7 +276,7 @@ impl<R: Recommends> Server<R> {
     }
 
     /// Pages over HTTP/1 and gRPC over HTTP/2 on one port.
-    fn admin_routes(&self, public: SocketAddr) -> Result<Router, ServerError> {
+    fn admin_routes(&self, public: SocketAddr, leave: &watch::Receiver<()>) -> Result<Router, ServerError> {
         let pages = Admin { registry: self.registry.clone(), desk: Arc::clone(&self.desk), public: self.url(public) };
         let operate = Operate {
             desk: Arc::clone(&self.desk),
@@ -277,9 +288,11 @@ impl<R: Recommends> Server<R> {
         };
         let reflection =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(ADMIN_DESCRIPTORS);
-        let calls = mount(Router::new(), AdminServiceServer::new(operate));
-        let calls = mount(mount(calls, reflection().build_v1()?), reflection().build_v1alpha()?);
-        Ok(admin::routes(pages).merge(calls.route_layer(self.access())))
+        let told = mount(mount(Router::new(), reflection().build_v1()?), reflection().build_v1alpha()?);
+        let told = told.route_layer(axum::middleware::from_fn_with_state(leave.clone(), leaving));
+        let calls = mount(told, AdminServiceServer::new(operate));
+        let calls = calls.route_layer(self.access()).route_layer(axum::middleware::from_fn(calls_only));
+        Ok(admin::routes(pages).merge(calls))
     }
 
     /// How to reach a port that speaks as the public one does.
@@ -291,12 +304,21 @@ impl<R: Recommends> Server<R> {
 /// Mounts a gRPC service under its name.
 fn mount<S>(router: Router, service: S) -> Router
 where
-    S: tower::Service<axum::extract::Request, Error = std::convert::Infallible>,
+    S: tower::Service<Request, Error = std::convert::Infallible>,
     S: NamedService + Clone + Send + Sync + 'static,
     S::Response: axum::response::IntoResponse,
     S::Future: Send + 'static,
 {
     router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+}
+
+/// Ends what a client asks in a stream, and with it the answers, once the sender of `leave` is dropped.
+async fn leaving(State(mut leave): State<watch::Receiver<()>>, request: Request, next: Next) -> Response {
+    let end = async move {
+        while leave.changed().await.is_ok() {}
+        None
+    };
+    next.run(request.map(|body| Lasting::body(body, (), end))).await
 }
 
 /// A sender whose drop resolves the future.

@@ -7,16 +7,16 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::domain::{Failure, ForcedArm, RecommendAnswer, RecommendRequest};
+use crate::domain::{Failure, ForcedArm, Lateness, RecommendAnswer, RecommendRequest};
 use crate::wire::v1::recommendation_service_server::RecommendationService;
 use crate::wire::{self, v1};
 
 use super::access::Caller;
 use super::desk::{Desk, Recommends};
 use super::front::Call;
-use super::metrics::ServerMetrics;
+use super::metrics::{CallVariant, Method, ServerMetrics};
 use super::stream;
 
 /// `reg4rec.v1.RecommendationService` over a desk.
@@ -56,11 +56,13 @@ impl<R: Recommends> RecommendationService for Service<R> {
     ) -> Result<Response<v1::RecommendBatchResponse>, Status> {
         let (context, forced) = (Context::of(&sent), wire::forced_arm(sent.metadata()));
         let sent = sent.into_inner();
-        let ids: Vec<String> = sent.requests.iter().map(|one| request_id(&one.request_id)).collect();
         let refuse = |failure: Failure| wire::status(&failure, "");
         // Not ready is the state of the server, not of one request.
         self.desk.recommender().map_err(refuse)?;
         let forced = forced.map_err(refuse)?;
+        // Of a batch that is too large none is needed: it is refused as a whole.
+        let ids: Vec<String> =
+            sent.requests.iter().take(wire::decode::MAX_BATCH).map(|one| request_id(&one.request_id)).collect();
         let requests = wire::decode::batch(sent).map_err(refuse)?.into_iter();
         // The first was counted when the call was let in.
         context.caller.owe(requests.len().saturating_sub(1));
@@ -95,6 +97,8 @@ impl<R: Recommends> Service<R> {
         context: &Context,
         paid: bool,
     ) -> v1::RecommendResult {
+        let counted = self.metrics.begin_request(Method::RecommendStream);
+        let context = &context.counted_by(counted.variant());
         let request_id = request_id(&sent.request_id);
         let request = if paid { Ok(()) } else { context.caller.ask() };
         let refuse = |failure: &Failure| self.metrics.refused(failure, context.caller.name());
@@ -103,6 +107,7 @@ impl<R: Recommends> Service<R> {
             Ok(request) => self.answer(forcing(request, &context.forced), &request_id, context).await,
             Err(failure) => Err(failure),
         };
+        counted.end(outcome.as_ref().err().map_or(Code::Ok, wire::code));
         wire::encode::result(outcome, &request_id)
     }
 
@@ -117,8 +122,18 @@ impl<R: Recommends> Service<R> {
             call.variant.get_or_init(|| request.variant.clone());
         }
         let own = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = own.into_iter().chain(call.deadline).min();
-        let outcome = self.desk.recommender()?.recommend(request, deadline).await;
+        let longest = call.longest.and_then(|longest| Instant::now().checked_add(longest));
+        // None where nobody but the server asks for one, as in a call of its own.
+        let asked = own.into_iter().chain(call.deadline).min();
+        let deadline = asked.map(|asked| longest.map_or(asked, |longest| asked.min(longest)));
+        let answered = self.desk.recommender()?.recommend(request, deadline);
+        let outcome = match longest {
+            Some(longest) => {
+                let answered = tokio::time::timeout_at(deadline.unwrap_or(longest).into(), answered).await;
+                answered.unwrap_or(Err(Failure::Late(Lateness::Answer)))
+            }
+            None => answered.await,
+        };
         match &outcome {
             // Set once: the requests of a batch that name different variants count under the first.
             Ok(answer) => drop(call.variant.get_or_init(|| answer.variant.clone())),
@@ -177,9 +192,14 @@ impl Context {
     /// What the layers said of a call.
     fn of<T>(request: &Request<T>) -> Self {
         // Only a service mounted without its layers has none.
-        let none = || Call { deadline: None, variant: Arc::default() };
+        let none = || Call { deadline: None, longest: None, variant: Arc::default() };
         let call = request.extensions().get::<Call>().cloned().unwrap_or_else(none);
         Self { call, caller: request.extensions().get::<Caller>().cloned().unwrap_or_default(), forced: None }
+    }
+
+    /// As it is known of one request of a stream, which is counted under a variant of its own.
+    fn counted_by(&self, variant: CallVariant) -> Self {
+        Self { call: Call { variant, ..self.call.clone() }, ..self.clone() }
     }
 }
 

@@ -52,7 +52,15 @@ pub(super) async fn answer_all<R: Recommends>(
             }
         }
     };
-    tokio::join!(read_all(service, context, sent, begun), answer);
+    // Over with the answers: a client whose stream was ended is not read any further, whatever it sends.
+    let read = async {
+        read_all(service, context, sent, begun).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = answer => {}
+        () = read => {}
+    }
 }
 
 async fn read_all<R: Recommends>(

@@ -1,14 +1,17 @@
-//! Requests that are no protobuf at all are the caller's fault: INVALID_ARGUMENT, where tonic says INTERNAL.
+//! Requests that are no protobuf at all are the caller's fault: INVALID_ARGUMENT, where tonic says INTERNAL. So are those
+//! whose lists would take more memory than a request may; they are not decoded.
 
 use std::marker::PhantomData;
 
-use prost::Message;
+use bytes::Buf;
+use prost::{Message, Name};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstEncoder;
 
 use crate::domain::{Failure, Violation};
 
+use super::bulk::{Bulky, Excess};
 use super::status;
 
 /// The codec of the server: encodes answers `T`, decodes requests `U`.
@@ -21,7 +24,7 @@ impl<T, U> Default for RequestCodec<T, U> {
     }
 }
 
-impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec for RequestCodec<T, U> {
+impl<T: Message + Send + 'static, U: Message + Name + Default + Send + 'static> Codec for RequestCodec<T, U> {
     type Encode = T;
     type Decode = U;
     type Encoder = ProstEncoder<T>;
@@ -32,21 +35,34 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec f
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        RequestDecoder(PhantomData)
+        RequestDecoder { bulky: Bulky::named(&U::full_name()), message: PhantomData }
     }
 }
 
-/// Decodes one request.
+/// Decodes the requests of one call.
 #[derive(Debug)]
-pub struct RequestDecoder<U>(PhantomData<U>);
+pub struct RequestDecoder<U> {
+    /// None: they hold no lists.
+    bulky: Option<Bulky>,
+    message: PhantomData<U>,
+}
 
 impl<U: Message + Default> Decoder for RequestDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // Without a copy: they lie in one piece. The length is the message's, also of one that came compressed.
+        let bytes = bytes.copy_to_bytes(bytes.remaining());
+        if let Some(bulky) = self.bulky {
+            bulky.check(&bytes).map_err(|excess| excessive(&excess))?;
+        }
         U::decode(bytes).map(Some).map_err(|error| malformed(&error))
     }
+}
+
+fn excessive(excess: &Excess) -> Status {
+    status(&Failure::Invalid(vec![Violation::new(&excess.field, excess.description())]), "")
 }
 
 /// Names the field that could not be read. prost's error reads `failed to decode Protobuf message: Event.time:

@@ -4,6 +4,7 @@
 //! The strings of requests are bytes in [`v1`] (see `build.rs`), so that one that is not UTF-8 is a named violation like
 //! any other instead of a message that cannot be read.
 
+mod bulk;
 pub mod catalogue;
 mod checks;
 mod codec;
@@ -15,7 +16,7 @@ mod status;
 
 pub use codec::{RequestCodec, RequestDecoder};
 pub use metadata::forced_arm;
-pub use status::{status, status_message};
+pub use status::{code, status, status_message};
 
 /// The messages and the server of package `reg4rec.v1`, as `build.rs` wrote them.
 #[allow(missing_docs, clippy::all)]

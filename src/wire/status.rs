@@ -108,6 +108,11 @@ pub fn status(failure: &Failure, request_id: &str) -> Status {
     Status::with_error_details(row.code, row.message, details)
 }
 
+/// The code of that status.
+pub fn code(failure: &Failure) -> Code {
+    row(failure, "").code
+}
+
 /// The status of one failed request of a batch.
 pub fn status_message(failure: &Failure, request_id: &str) -> v1::Status {
     let row = row(failure, request_id);
@@ -190,6 +195,7 @@ mod tests {
             assert_eq!(info.metadata["request_id"], "r-1");
             assert!(!status.message().contains("secret"));
             assert_eq!(status_message(&failure, "r-1").code, code as u32);
+            assert_eq!(super::code(&failure), code);
         }
     }
 

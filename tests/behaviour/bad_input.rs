@@ -117,3 +117,48 @@ async fn a_timeout_header_that_cannot_be_read_is_refused() {
     let status = server.client().await.recommend(request).await.expect_err("accepted");
     assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["grpc-timeout".to_owned()]));
 }
+
+/// Field 1 of what it is sent as, many times and empty.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Pairs {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    first: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    third: Vec<Vec<u8>>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_millions_of_empty_entries_are_refused_by_name_before_they_are_read() {
+    let server = start(Fake::default()).await;
+    let mut grpc = tonic::client::Grpc::new(server.channel().await);
+    let codec = tonic_prost::ProstCodec::<Pairs, v1::RecommendResult>::default;
+    let empty = || vec![Vec::new(); 4_000_000];
+    for (method, list) in [
+        ("RecommendationService/RecommendBatch", "requests"),
+        ("EventService/Record", "events"),
+        ("CatalogService/UpsertItems", "items"),
+    ] {
+        grpc.ready().await.unwrap();
+        let path = format!("/reg4rec.v1.{method}").parse().unwrap();
+        let pairs = Pairs { first: empty(), third: Vec::new() };
+        let status = grpc.unary(tonic::Request::new(pairs), path, codec()).await.expect_err("accepted");
+        assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec![list.to_owned()]), "{method}");
+    }
+    // A message of a stream as one that comes alone.
+    grpc.ready().await.unwrap();
+    let pairs = tokio_stream::once(Pairs { first: Vec::new(), third: empty() });
+    let path = http::uri::PathAndQuery::from_static("/reg4rec.v1.RecommendationService/RecommendStream");
+    let mut answers = grpc.streaming(tonic::Request::new(pairs), path, codec()).await.unwrap().into_inner();
+    let status = answers.message().await.expect_err("accepted");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["history".to_owned()]));
+    assert!(server.answers().await);
+}
+
+#[tokio::test]
+async fn a_batch_of_257_names_requests() {
+    let server = start(Fake::default()).await;
+    let requests = vec![user("u"); 257];
+    let status = server.client().await.recommend_batch(v1::RecommendBatchRequest { requests }).await;
+    let status = status.expect_err("accepted");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["requests".to_owned()]));
+}

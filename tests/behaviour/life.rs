@@ -3,8 +3,14 @@
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
 use tonic_types::StatusExt;
 
 use crate::fake::{Fake, page_at, settings, start, start_cold, user};
@@ -14,7 +20,7 @@ const SERVICE: &str = "reg4rec.v1.RecommendationService";
 #[tokio::test]
 async fn a_server_is_not_serving_until_it_is_warm() {
     let server = start_cold(settings(), Duration::from_secs(20)).await;
-    for name in ["", SERVICE, "default"] {
+    for name in ["", SERVICE, "reg4rec.v1.EventService", "reg4rec.v1.CatalogService", "default"] {
         assert_eq!(server.health(name).await, Some(NotServing as i32), "{name:?}");
     }
     assert_eq!(server.health("nope").await, None);
@@ -27,7 +33,7 @@ async fn a_server_is_not_serving_until_it_is_warm() {
     assert!(server.opener.open(Fake::default()));
     assert!(!server.opener.open(Fake::default()), "opened twice");
     assert!(server.answers().await);
-    for name in ["", SERVICE, "default"] {
+    for name in ["", SERVICE, "reg4rec.v1.EventService", "reg4rec.v1.CatalogService", "default"] {
         // Health follows the phase on a task of its own.
         let began = Instant::now();
         while server.health(name).await != Some(Serving as i32) {
@@ -86,6 +92,47 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
     let began = Instant::now();
     server.stop().await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn those_who_only_look_on_do_not_hold_up_the_end_and_are_told_of_it() {
+    let mut settings = settings();
+    settings.drain_limit_ms = 30_000;
+    let server = start_cold(settings, Duration::from_secs(20)).await;
+    assert!(server.opener.open(Fake::default()));
+    let mut watched = Vec::new();
+    for name in ["", SERVICE, "default"] {
+        let asked = HealthCheckRequest { service: name.into() };
+        let mut told = HealthClient::new(server.channel().await).watch(asked).await.unwrap().into_inner();
+        while told.message().await.unwrap().unwrap().status != Serving as i32 {}
+        watched.push(told);
+    }
+    let mut reflected = Vec::new();
+    for address in [server.public, server.admin] {
+        let channel = tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap();
+        let (send, asked) = mpsc::channel(1);
+        let question = Some(MessageRequest::ListServices(String::new()));
+        send.send(ServerReflectionRequest { host: String::new(), message_request: question }).await.unwrap();
+        let mut client = ServerReflectionClient::new(channel.connect().await.unwrap());
+        let mut told = client.server_reflection_info(ReceiverStream::new(asked)).await.unwrap().into_inner();
+        assert!(told.message().await.unwrap().is_some());
+        reflected.push((send, told));
+    }
+
+    let began = Instant::now();
+    server.stop().await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    for mut told in watched {
+        let mut last = Serving as i32;
+        while let Ok(Some(now)) = told.message().await {
+            last = now.status;
+        }
+        assert_eq!(last, NotServing as i32);
+    }
+    for (send, mut told) in reflected {
+        assert!(!matches!(told.message().await, Ok(Some(_))));
+        drop(send);
+    }
 }
 
 #[tokio::test]

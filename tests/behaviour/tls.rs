@@ -1,12 +1,20 @@
 //! TLS on both ports: who is trusted, and certificates that change while it runs.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic_types::StatusExt;
@@ -85,7 +93,7 @@ impl Files {
 async fn serving(tls: TlsConfig) -> Running {
     let mut settings = settings();
     settings.tls = tls;
-    settings.handshake_timeout_ms = 300;
+    settings.handshake_timeout_ms = 1000;
     let server = start_cold(settings, Duration::from_secs(20)).await;
     assert!(server.opener.open(Fake::default()));
     server
@@ -199,25 +207,83 @@ async fn new_certificates_are_found_without_being_told() {
     }
 }
 
-/// Connects and says nothing; whether the server closes the connection.
-async fn is_left(address: &str) -> bool {
-    let mut silent = TcpStream::connect(address).await.unwrap();
-    let mut said = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut said)).await;
+/// Says this, and no more; whether the server closes the connection.
+async fn is_left(mut stream: impl AsyncRead + AsyncWrite + Unpin, said: &[u8]) -> bool {
+    stream.write_all(said).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut heard = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut heard)).await;
     // An error is an end too.
     read.is_ok()
 }
 
+/// A connection whose TLS handshake is done.
+async fn encrypted(address: SocketAddr, ca: &str) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_says_nothing_is_closed() {
+async fn a_connection_that_says_nothing_or_half_a_beginning_is_closed() {
     let authority = Authority::new();
     let files = Files::new(&authority.sign("127.0.0.1"), None);
-    let encrypted = serving(files.config()).await;
+    let over_tls = serving(files.config()).await;
     let mut plain = settings();
     plain.handshake_timeout_ms = 300;
     let plain = start_cold(plain, Duration::from_secs(20)).await;
-    for address in [encrypted.public, encrypted.admin, plain.public, plain.admin] {
-        assert!(is_left(&address.to_string()).await, "{address}");
+    let preface: &'static [u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut leaving = Vec::new();
+    for said in [b"".as_slice(), b"P", &preface[..23], b"GET / HTTP/1.1\r\nHost: a\r\n"] {
+        for address in [plain.public, plain.admin] {
+            let left = async move { is_left(TcpStream::connect(address).await.unwrap(), said).await };
+            leaving.push((address, said, tokio::spawn(left)));
+        }
+        for address in [over_tls.public, over_tls.admin] {
+            let ca = authority.pem();
+            let left = async move { is_left(encrypted(address, &ca).await, said).await };
+            leaving.push((address, said, tokio::spawn(left)));
+        }
+    }
+    for (address, said, left) in leaving {
+        assert!(left.await.unwrap(), "{address}: {said:?}");
+    }
+    // Not even a handshake.
+    assert!(is_left(TcpStream::connect(over_tls.public).await.unwrap(), b"").await);
+    let (_, page) = plain.page("/metrics").await;
+    assert!(page.contains(r#"reg4rec_connections_refused_total{reason="silent"} 8"#), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_too_many_is_closed_at_once_and_counted() {
+    let mut settings = settings();
+    settings.max_connections = 2;
+    let server = start_cold(settings, Duration::from_secs(20)).await;
+    assert!(server.opener.open(Fake::default()));
+    let (mut one, mut other) = (server.client().await, server.client().await);
+    one.recommend(user("u")).await.unwrap();
+    other.recommend(user("u")).await.unwrap();
+    let began = Instant::now();
+    assert!(is_left(TcpStream::connect(server.public).await.unwrap(), b"").await);
+    assert!(began.elapsed() < Duration::from_secs(5), "it was left to wait: {:?}", began.elapsed());
+    // The other port has places of its own.
+    let (_, page) = server.page("/metrics").await;
+    assert!(page.contains(r#"reg4rec_connections_refused_total{reason="full"} 1"#), "{page}");
+    one.recommend(user("u")).await.unwrap();
+    drop(other);
+    let began = Instant::now();
+    let public = Channel::from_shared(format!("http://{}", server.public)).unwrap();
+    let answered = async || Client::new(public.connect().await.ok()?).recommend(user("u")).await.ok();
+    while answered().await.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "the place of a connection that ended is not free");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

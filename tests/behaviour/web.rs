@@ -1,5 +1,7 @@
 //! gRPC-web on the public port, as a browser speaks it: by hand over HTTP/1.1.
 
+use std::net::SocketAddr;
+
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,7 +13,11 @@ use crate::fake::{Fake, Running, settings, start, start_cold, user};
 /// Sends a request with these headers and this body; answers status, headers in lower case, and the body without its
 /// chunks.
 async fn send(server: &Running, head: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
-    let mut stream = TcpStream::connect(server.public).await.unwrap();
+    send_to(server.public, head, body).await
+}
+
+async fn send_to(address: SocketAddr, head: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!("{head}\r\nHost: shop\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     let mut answer = Vec::new();
@@ -86,11 +92,11 @@ async fn a_refusal_reaches_the_browser_with_its_status() {
 }
 
 #[tokio::test]
-async fn what_is_neither_grpc_nor_grpc_web_is_a_bad_request() {
+async fn what_is_neither_grpc_nor_grpc_web_is_refused() {
     let server = start(Fake::default()).await;
     for head in ["GET / HTTP/1.1", &format!("{POST}\r\nContent-Type: application/json")] {
         let (status, head, _) = send(&server, head, b"{}").await;
-        assert!((400..500).contains(&status), "{head}");
+        assert_eq!(status, 415, "{head}");
     }
     let (status, head, body) = send(&server, &format!("{POST}\r\n{WEB}"), b"\x00\xff\xff\xff\xff half").await;
     let told = format!("{}\n{}", head.replace(' ', ""), frames(&body).1);
@@ -120,4 +126,23 @@ async fn only_pages_of_the_named_origins_may_ask() {
     let from = |origin: &str| format!("{POST}\r\n{WEB}\r\nOrigin: {origin}");
     let (_, head, _) = send(&server, &from("https://shop.example"), &framed(&user("u"))).await;
     assert!(head.contains("access-control-expose-headers") && head.contains("grpc-status"), "{head}");
+}
+
+#[tokio::test]
+async fn no_page_can_make_a_browser_call_by_a_plain_post() {
+    let server = start(Fake::default()).await;
+    let drain = "POST /reg4rec.v1.AdminService/Drain HTTP/1.1";
+    let empty = [0; 5];
+    // What a page may send to any origin without asking it first, and nothing at all.
+    for said in ["Content-Type: text/plain", "Content-Type: application/x-www-form-urlencoded", "Accept: */*"] {
+        for (address, call) in [(server.admin, drain), (server.public, POST)] {
+            let (status, head, _) = send_to(address, &format!("{call}\r\n{said}"), &empty).await;
+            assert_eq!(status, 415, "{said}: {head}");
+        }
+    }
+    assert_eq!(server.page("/readyz").await, (200, "serving\n".to_owned()));
+    for page in ["/metrics", "/healthz", "/"] {
+        assert_eq!(server.page(page).await.0, 200, "{page}");
+    }
+    assert!(server.answers().await && server.health("").await.is_some());
 }

@@ -1,6 +1,7 @@
 //! Who may call what, and how often: keys as salted hashes, each with its roles and its quota.
 //!
-//! [`AccessLayer`] stands before the services of both ports. Without keys everybody may call everything.
+//! [`AccessLayer`] stands before the services of both ports. Without keys everybody may call everything: but by gRPC alone
+//! ([`calls_only`]), which no web page may speak that was not allowed to.
 
 mod clients;
 mod config;
@@ -8,6 +9,7 @@ mod key;
 mod layer;
 mod quota;
 mod role;
+mod speech;
 
 pub use config::KeyConfig;
 pub use key::{KeyHash, NewKey, is_name};
@@ -15,3 +17,4 @@ pub use role::Role;
 
 pub(super) use clients::{Caller, Clients};
 pub(super) use layer::AccessLayer;
+pub(super) use speech::calls_only;

@@ -1,4 +1,5 @@
-//! From a listener to connections that have begun to speak: a caller that connects and then says nothing is let go.
+//! From a listener to connections that have begun to speak HTTP: a caller that connects and then says nothing, or half a
+//! thing, is let go. So is one that comes when there are as many as there may be.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,17 +9,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 
 use super::TlsMetrics;
-use super::connection::Connection;
+use super::beginning::beginning;
+use super::connection::{Connection, Stream};
 use super::identity::Identity;
-use super::metrics::Handshake;
-
-/// Connections of one port that have not said anything yet; further ones wait in the system's queue.
-const SILENT: usize = 10_000;
+use super::metrics::{Handshake, Refused};
 
 /// How long to wait after the system had no room for a connection: it has when others end.
 const BREATH: Duration = Duration::from_millis(100);
@@ -29,11 +29,12 @@ pub(in crate::server) struct Accepting {
     ready: mpsc::Receiver<Connection>,
 }
 
-/// Accepts connections, each with its first bytes read or its TLS handshake done within `patience`. The handle ends when
-/// the port is closed.
+/// Accepts connections, at most `most` at once, each with its TLS handshake done and its beginning read within `patience`.
+/// The handle ends when the port is closed.
 pub(in crate::server) fn accept(
     listener: TcpListener,
     identity: Option<Arc<Identity>>,
+    most: usize,
     patience: Duration,
     metrics: TlsMetrics,
 ) -> io::Result<(Accepting, JoinHandle<()>)> {
@@ -41,12 +42,12 @@ pub(in crate::server) fn accept(
     // One at a time: what is not taken yet waits in its own task.
     let (send, ready) = mpsc::channel(1);
     let door = Door { identity, patience, metrics, send };
-    Ok((Accepting { address, ready }, tokio::spawn(door.open(listener))))
+    Ok((Accepting { address, ready }, tokio::spawn(door.open(listener, most))))
 }
 
 impl Accepting {
     /// As a stream, for tonic.
-    pub fn into_stream(self) -> impl Stream<Item = io::Result<Connection>> {
+    pub fn into_stream(self) -> impl tokio_stream::Stream<Item = io::Result<Connection>> {
         ReceiverStream::new(self.ready).map(Ok)
     }
 }
@@ -78,28 +79,27 @@ struct Door {
 }
 
 impl Door {
-    async fn open(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(SILENT));
-        // Dropped with the port, the set ends those that have not said anything.
+    async fn open(self, listener: TcpListener, most: usize) {
+        // A place is kept until the connection has ended.
+        let places = Arc::new(Semaphore::new(most));
+        // Dropped with the port, the set ends those that have not said enough.
         let mut entering = JoinSet::new();
         loop {
             while entering.try_join_next().is_some() {}
-            let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            };
             tokio::select! {
                 () = self.send.closed() => return,
-                (place, accepted) = next => match (place, accepted) {
-                    (Ok(place), Ok((stream, peer))) => {
-                        entering.spawn(self.clone().enter(stream, peer, place));
-                    }
-                    (_, Err(error)) => {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
+                        Ok(place) => drop(entering.spawn(self.clone().enter(stream, peer, place))),
+                        Err(_) => {
+                            tracing::debug!(%peer, most, "a connection too many is closed");
+                            self.metrics.refused(Refused::Full);
+                        }
+                    },
+                    Err(error) => {
                         tracing::debug!(%error, "a connection could not be accepted");
                         tokio::time::sleep(BREATH).await;
                     }
-                    // Nobody closes the semaphore.
-                    (Err(_), _) => return,
                 },
             }
         }
@@ -110,13 +110,14 @@ impl Door {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "TCP_NODELAY");
         }
-        let connection = match &self.identity {
+        let latest = Instant::now() + self.patience;
+        let mut stream = match &self.identity {
             Some(identity) => {
                 let handshake = TlsAcceptor::from(identity.server()).accept(stream);
-                match tokio::time::timeout(self.patience, handshake).await {
+                match tokio::time::timeout_at(latest, handshake).await {
                     Ok(Ok(stream)) => {
                         self.metrics.shook(Handshake::Done);
-                        Connection::Encrypted(Box::new(stream))
+                        Stream::Encrypted(Box::new(stream))
                     }
                     Ok(Err(error)) => {
                         tracing::debug!(%error, %peer, "a TLS handshake failed");
@@ -125,16 +126,13 @@ impl Door {
                     Err(_) => return self.metrics.shook(Handshake::TimedOut),
                 }
             }
-            None => {
-                let said = tokio::time::timeout(self.patience, stream.peek(&mut [0])).await;
-                if !matches!(said, Ok(Ok(1..))) {
-                    return tracing::debug!(%peer, "a connection that says nothing is closed");
-                }
-                Connection::Plain(stream)
-            }
+            None => Stream::Plain(stream),
         };
-        drop(place);
+        let Ok(Some(beginning)) = tokio::time::timeout_at(latest, beginning(&mut stream)).await else {
+            tracing::debug!(%peer, "a connection that does not begin to speak HTTP is closed");
+            return self.metrics.refused(Refused::Silent);
+        };
         // An error: the port is closed.
-        drop(self.send.send(connection).await);
+        drop(self.send.send(Connection { beginning, stream, _place: place }).await);
     }
 }

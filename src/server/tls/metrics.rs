@@ -1,4 +1,4 @@
-//! What TLS counts.
+//! What is counted of connections and of TLS.
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
@@ -25,11 +25,32 @@ impl Handshake {
     }
 }
 
+/// Why a connection was closed before it was served.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Refused {
+    /// There were as many as there may be.
+    Full,
+    /// It did not say enough in time.
+    Silent,
+}
+
+impl Refused {
+    const ALL: [Self; 2] = [Self::Full, Self::Silent];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// Counters of both ports.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct TlsMetrics {
     handshakes: IntCounterVec,
     reloads: IntCounterVec,
+    refused: IntCounterVec,
 }
 
 impl TlsMetrics {
@@ -43,11 +64,21 @@ impl TlsMetrics {
             Opts::new("reg4rec_tls_reloads_total", "Certificate files that had changed, taken or refused"),
             &["result"],
         )?;
+        let refused = IntCounterVec::new(
+            Opts::new("reg4rec_connections_refused_total", "Connections closed before they were served, by why"),
+            &["reason"],
+        )?;
+        Refused::ALL.iter().for_each(|why| drop(refused.with_label_values(&[why.name()])));
         Handshake::ALL.iter().for_each(|end| drop(handshakes.with_label_values(&[end.name()])));
         ["taken", "refused"].iter().for_each(|result| drop(reloads.with_label_values(&[result])));
         registry.register(Box::new(handshakes.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
-        Ok(Self { handshakes, reloads })
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { handshakes, reloads, refused })
+    }
+
+    pub(super) fn refused(&self, why: Refused) {
+        self.refused.with_label_values(&[why.name()]).inc();
     }
 
     pub(super) fn shook(&self, end: Handshake) {

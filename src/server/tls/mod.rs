@@ -2,6 +2,7 @@
 //! their files change.
 
 mod accept;
+mod beginning;
 mod config;
 mod connection;
 mod identity;
