@@ -198,7 +198,7 @@ impl Sidecar {
         let SidecarConfig { events, increment, .. } = &self.config;
         // Unfinished work is of these items, and of no others.
         let settings = format!("{} {}", serde_json::to_string(&self.config)?, catalogue.fingerprint());
-        let read = |until| Replay::read(events, until, self.data.as_ref(), &catalogue.index);
+        let read = |until| Replay::read(events, until, self.data.as_ref(), &catalogue.index, increment.low_rating);
         let unfinished = self.place.plan()?;
         let unfinished = unfinished.filter(|plan| plan.parent == parent.manifest.digest && plan.settings == settings);
         if let Some(plan) = unfinished {
@@ -412,7 +412,8 @@ impl fmt::Display for Outcome {
         let Counts { fresh, learnt, held_out, unknown, hidden, .. } = self.events;
         write!(
             out,
-            "\n{fresh} new events: {learnt} learnt from, {held_out} held out, {unknown} of unknown items, {hidden} hides"
+            "\n{fresh} new events: {learnt} learnt from, {held_out} held out, {unknown} of unknown items, \
+             {hidden} hides and low ratings"
         )?;
         if let Some(reason) = &self.retrain {
             write!(out, "\na full retrain is suggested: {reason}")?;

@@ -24,6 +24,8 @@ pub struct IncrementConfig {
     pub context: usize,
     /// Users without new events that are learnt from, for each with new ones; 0 to 100.
     pub rehearsal: f64,
+    /// A rating with a value below this says what a hide says; finite.
+    pub low_rating: f32,
 }
 
 /// How many events there are of each sort, from the first place that the bundle has not learnt to the end.
@@ -33,7 +35,7 @@ pub struct Counts {
     pub fresh: u64,
     /// On items that the bundle does not know.
     pub unknown: u64,
-    /// That hide an item.
+    /// That hide an item or rate it low.
     pub hidden: u64,
     /// That are learnt from.
     pub learnt: u64,
@@ -86,6 +88,9 @@ impl IncrementConfig {
         }
         if !(0.0..=100.0).contains(&self.rehearsal) {
             wrong.push(Violation::new("rehearsal", format!("{}: expected 0 to 100", self.rehearsal)));
+        }
+        if !self.low_rating.is_finite() {
+            wrong.push(Violation::new("low_rating", format!("{}: expected a finite number", self.low_rating)));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }

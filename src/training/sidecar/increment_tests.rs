@@ -11,10 +11,10 @@ use crate::training::dataset::{Dataset, DatasetItem, Interaction};
 
 const ITEMS: u16 = 20;
 const CONFIG: IncrementConfig =
-    IncrementConfig { held_out_share: 0.25, held_out_users: 100, context: 2, rehearsal: 1.0 };
+    IncrementConfig { held_out_share: 0.25, held_out_users: 100, context: 2, rehearsal: 1.0, low_rating: 3.0 };
 
 fn replay(directory: &Path, data: Option<&Dataset>) -> Replay {
-    Replay::read(directory, u64::MAX, data, &index(ITEMS)).unwrap()
+    Replay::read(directory, u64::MAX, data, &index(ITEMS), CONFIG.low_rating).unwrap()
 }
 
 fn part(replay: &Replay, learnt_through: u64, cut: u64) -> Increment {
@@ -83,7 +83,7 @@ fn unknown_items_hides_and_repeated_events_are_counted_and_not_learnt() {
     let home = tempfile::tempdir().unwrap();
     let named = |event: UserEvent, id: &str| UserEvent { event_id: id.into(), ..event };
     let mut rated = event("a", 4, 40, Rating);
-    rated.event.value = Some(2.0);
+    rated.event.value = Some(3.0);
     log(
         home.path(),
         vec![
@@ -101,8 +101,44 @@ fn unknown_items_hides_and_repeated_events_are_counted_and_not_learnt() {
     assert_eq!(increment.counts, wanted);
     assert_eq!(items(&increment.sequences[0]), [1, 4]);
     let feedback: Vec<_> = increment.feedback.iter().map(|told| (told.item, told.kind, told.value)).collect();
-    assert_eq!(feedback, [(2, Hide, None), (4, Rating, Some(2.0))]);
+    assert_eq!(feedback, [(2, Hide, None), (4, Rating, Some(3.0))]);
     assert!(part(&replay, 4, 9).feedback.is_empty(), "feedback that was learnt already");
+}
+
+#[test]
+fn a_low_rating_is_feedback_and_no_target_and_one_without_a_value_counts_as_before() {
+    let home = tempfile::tempdir().unwrap();
+    let rated = |item: usize, value: Option<f32>| {
+        let mut rated = event("a", item, item as i64, Rating);
+        rated.event.value = value;
+        rated
+    };
+    let values = [None, Some(1.0), Some(2.5), Some(3.0), Some(5.0)];
+    log(home.path(), vec![(0..5).map(|item| rated(item, values[item])).collect(), vec![event("a", 5, 5, View)]]);
+    let replay = replay(home.path(), None);
+    assert_eq!(replay.hidden, [2, 3]);
+    let increment = part(&replay, 0, u64::MAX);
+    assert_eq!(items(&increment.sequences[0]), [0, 3, 4, 5]);
+    assert_eq!((increment.counts.hidden, increment.counts.learnt, increment.counts.fresh), (2, 4, 6));
+    assert_eq!(increment.feedback.iter().map(|told| told.value).collect::<Vec<_>>(), values);
+    assert_eq!(increment.taken[..6], [1, 0, 0, 1, 1, 1], "nobody took what was rated low");
+    // Held out, it is nobody's target either.
+    let held = part(&replay, 0, 1);
+    let targets: Vec<u32> = held.choosers.iter().chain(&held.judges).map(|trial| trial.target).collect();
+    assert_eq!(targets, [3]);
+}
+
+#[test]
+fn low_ratings_of_the_data_set_are_not_learnt() {
+    let home = tempfile::tempdir().unwrap();
+    log(home.path(), vec![vec![event("a", 9, 100, View)]]);
+    let rows = index(ITEMS).items().map(|row| DatasetItem { item: row.item, text: None, embedding: None }).collect();
+    let rating = |item: u32| {
+        let value = Some(item as f32);
+        Interaction { user: 0, item, time: i64::from(item), kind: Rating, value }
+    };
+    let data = Dataset::new(vec!["a".into()], rows, vec![(1..5).map(rating).collect()]).unwrap();
+    assert_eq!(items(&part(&replay(home.path(), Some(&data)), 0, u64::MAX).sequences[0]), [3, 4, 9]);
 }
 
 #[test]
@@ -148,5 +184,5 @@ fn of_a_forgotten_user_nothing_is_left_and_the_fingerprint_says_so() {
         whole.sequences[0].pop();
         whole.fingerprint()
     });
-    assert_eq!(Replay::read(home.path(), 4, None, &index(ITEMS)).unwrap().users, ["a"]);
+    assert_eq!(Replay::read(home.path(), 4, None, &index(ITEMS), 3.0).unwrap().users, ["a"]);
 }

@@ -43,14 +43,14 @@ pub struct Feedback {
 pub struct Replay {
     /// External ids, by dense user number.
     pub users: Vec<String>,
-    /// For each user, the events of known items by time; of one second in the order of arrival. Hides are left out:
-    /// nobody is to be led to them.
+    /// For each user, the events of known items by time; of one second in the order of arrival. Hides and low ratings are
+    /// left out: nobody is to be led to them.
     pub sequences: Vec<Vec<Told>>,
     /// Hides and ratings of known items.
     pub feedback: Vec<Feedback>,
     /// Places in the log of the events on items that the index does not know.
     pub unknown: Vec<u64>,
-    /// Places in the log of the events that hide an item.
+    /// Places in the log of the events that hide an item or rate it low.
     pub hidden: Vec<u64>,
     /// Places in the log of the events whose id had been there before.
     pub repeated: Vec<u64>,
@@ -59,15 +59,22 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Reads the log up to the place `until`, after `data`. Each event stands where its time says, whenever it came.
+    /// Reads the log up to the place `until`, after `data`. Each event stands where its time says, whenever it came. A rating
+    /// below `low_rating` says what a hide says.
     ///
     /// # Errors
     /// As [`events::read`].
-    pub fn read(log: &Path, until: u64, data: Option<&Dataset>, index: &Index) -> Result<Self, SegmentError> {
+    pub fn read(
+        log: &Path,
+        until: u64,
+        data: Option<&Dataset>,
+        index: &Index,
+        low_rating: f32,
+    ) -> Result<Self, SegmentError> {
         let mut replay = Self::default();
         let mut numbers = HashMap::new();
         if let Some(data) = data {
-            replay.before(data, index, &mut numbers);
+            replay.before(data, index, low_rating, &mut numbers);
         }
         let mut ids = HashSet::new();
         events::read(log, &mut |logged| {
@@ -89,7 +96,7 @@ impl Replay {
             if matches!(kind, EventKind::Hide | EventKind::Rating) {
                 replay.feedback.push(Feedback { user: user as u32, item, kind, value: event.event.value, place });
             }
-            if kind == EventKind::Hide {
+            if declines(kind, event.event.value, low_rating) {
                 replay.hidden.push(place);
             } else {
                 replay.sequences[user].push(Told { time: event.event.time, place, item, kind });
@@ -120,11 +127,12 @@ impl Replay {
         format!("{:x}", hash.finalize())
     }
 
-    fn before(&mut self, data: &Dataset, index: &Index, numbers: &mut HashMap<String, usize>) {
+    fn before(&mut self, data: &Dataset, index: &Index, low_rating: f32, numbers: &mut HashMap<String, usize>) {
         let items: Vec<Option<ItemNumber>> = data.items.iter().map(|item| index.number(&item.item.id)).collect();
         for (id, sequence) in data.user_ids.iter().zip(&data.sequences) {
             let user = self.user(id, numbers);
-            let known = sequence.iter().filter(|event| event.kind != EventKind::Hide).filter_map(|event| {
+            let taken = sequence.iter().filter(|event| !declines(event.kind, event.value, low_rating));
+            let known = taken.filter_map(|event| {
                 let item = items[event.item as usize]?;
                 Some(Told { time: event.time, place: 0, item, kind: event.kind })
             });
@@ -141,6 +149,15 @@ impl Replay {
         self.users.push(id.to_owned());
         self.sequences.push(Vec::new());
         user
+    }
+}
+
+/// Whether the user did not want the item: hid it, or rated it below `low_rating`. A rating without a value says neither.
+fn declines(kind: EventKind, value: Option<f32>, low_rating: f32) -> bool {
+    match kind {
+        EventKind::Hide => true,
+        EventKind::Rating => value.is_some_and(|value| value < low_rating),
+        _ => false,
     }
 }
 
