@@ -115,7 +115,7 @@ impl IncrementConfig {
         let mut taken = vec![0; items];
         let (mut sequences, mut others, mut trials) = (Vec::new(), Vec::new(), Vec::new());
         for (user, sequence) in replay.sequences.iter().enumerate() {
-            let before: Vec<Told> = sequence.iter().filter(|told| told.place <= cut).copied().collect();
+            let before = up_to(sequence, cut);
             let new = before.iter().filter(|told| told.place > learnt_through);
             new.clone().for_each(|told| taken[told.item as usize] += 1);
             counts.learnt += new.count() as u64;
@@ -125,6 +125,7 @@ impl IncrementConfig {
                     counts.users += 1;
                     sequences.push(latest(&before, before.len() - first.saturating_sub(self.context)));
                 }
+                None if before.is_empty() => {}
                 None => others.push(user),
             }
             trials.extend(trial(user, sequence, cut, known));
@@ -137,7 +138,7 @@ impl IncrementConfig {
         let first = cut.checked_rem(others.len() as u64).unwrap_or(0) as usize;
         others.rotate_left(first);
         for user in others.into_iter().step_by(every).take(wanted) {
-            sequences.push(latest(&replay.sequences[user], self.context + 1));
+            sequences.push(latest(&up_to(&replay.sequences[user], cut), self.context + 1));
         }
         sequences.retain(|sequence| sequence.len() > 1);
 
@@ -150,6 +151,11 @@ impl IncrementConfig {
         let feedback = replay.feedback.iter().filter(of_the_increment).cloned().collect();
         Increment { sequences, choosers, judges, feedback, taken, counts }
     }
+}
+
+/// Of a user's events those that had arrived by the cut.
+fn up_to(sequence: &[Told], cut: u64) -> Vec<Told> {
+    sequence.iter().filter(|told| told.place <= cut).copied().collect()
 }
 
 /// The newest `count` events as histories hold them.

@@ -163,6 +163,18 @@ fn the_data_set_comes_first_and_users_without_news_are_rehearsed() {
 }
 
 #[test]
+fn who_is_rehearsed_is_so_without_what_is_held_out() {
+    let home = tempfile::tempdir().unwrap();
+    let old = (0..3).map(|at| event("old", at, at as i64, View)).collect();
+    let new = vec![event("new", 5, 10, View), event("new", 6, 11, View)];
+    let held = vec![event("old", 9, 20, View), event("stranger", 7, 20, View), event("stranger", 8, 21, View)];
+    log(home.path(), vec![old, new, held]);
+    let increment = part(&replay(home.path(), None), 3, 5);
+    let learnt: Vec<Vec<u32>> = increment.sequences.iter().map(|sequence| items(sequence)).collect();
+    assert_eq!(learnt, [vec![5, 6], vec![0, 1, 2]]);
+}
+
+#[test]
 fn of_a_forgotten_user_nothing_is_left_and_the_fingerprint_says_so() {
     let home = tempfile::tempdir().unwrap();
     let requests = ["a", "b", "c"].map(|user| (0..4).map(|at| event(user, at, at as i64, View)).collect());
