@@ -100,9 +100,7 @@ fn unknown_items_hides_and_repeated_events_are_counted_and_not_learnt() {
     let wanted = Counts { fresh: 5, unknown: 2, hidden: 1, learnt: 2, held_out: 0, users: 1, repeated: 1 };
     assert_eq!(increment.counts, wanted);
     assert_eq!(items(&increment.sequences[0]), [1, 4]);
-    let feedback: Vec<_> = increment.feedback.iter().map(|told| (told.item, told.kind, told.value)).collect();
-    assert_eq!(feedback, [(2, Hide, None), (4, Rating, Some(3.0))]);
-    assert!(part(&replay, 4, 9).feedback.is_empty(), "feedback that was learnt already");
+    assert_eq!(items(&increment.rewarded[0]), [1, 2, 4]);
 }
 
 #[test]
@@ -120,7 +118,8 @@ fn a_low_rating_is_feedback_and_no_target_and_one_without_a_value_counts_as_befo
     let increment = part(&replay, 0, u64::MAX);
     assert_eq!(items(&increment.sequences[0]), [0, 3, 4, 5]);
     assert_eq!((increment.counts.hidden, increment.counts.learnt, increment.counts.fresh), (2, 4, 6));
-    assert_eq!(increment.feedback.iter().map(|told| told.value).collect::<Vec<_>>(), values);
+    let kinds: Vec<_> = increment.rewarded[0].iter().map(|entry| (entry.item, entry.kind)).collect();
+    assert_eq!(kinds, [(0, Rating), (1, Hide), (2, Hide), (3, Rating), (4, Rating), (5, View)]);
     assert_eq!(increment.taken[..6], [1, 0, 0, 1, 1, 1], "nobody took what was rated low");
     // Held out, it is nobody's target either.
     let held = part(&replay, 0, 1);
@@ -139,6 +138,21 @@ fn low_ratings_of_the_data_set_are_not_learnt() {
     };
     let data = Dataset::new(vec!["a".into()], rows, vec![(1..5).map(rating).collect()]).unwrap();
     assert_eq!(items(&part(&replay(home.path(), Some(&data)), 0, u64::MAX).sequences[0]), [3, 4, 9]);
+}
+
+#[test]
+fn what_is_rewarded_holds_hides_in_their_place_and_users_of_whom_nothing_else_is_new() {
+    let home = tempfile::tempdir().unwrap();
+    let old = vec![event("a", 1, 10, View), event("b", 1, 10, View), event("b", 2, 30, View), event("c", 4, 10, View)];
+    // Hidden by a between what a did; by b after the cut, too.
+    let new = vec![event("a", 2, 20, Hide), event("a", 3, 30, Click), event("b", 5, 20, Hide)];
+    log(home.path(), vec![old, new, vec![event("b", 6, 40, Hide), event("a", 7, 50, View)]]);
+    let increment = part(&replay(home.path(), None), 4, 7);
+    let rewarded: Vec<Vec<u32>> = increment.rewarded.iter().map(|sequence| items(sequence)).collect();
+    assert_eq!(rewarded, [vec![1, 2, 3], vec![1, 5, 2]]);
+    assert_eq!(increment.rewarded[0].iter().map(|entry| entry.kind).collect::<Vec<_>>(), [View, Hide, Click]);
+    let learnt: Vec<Vec<u32>> = increment.sequences.iter().map(|sequence| items(sequence)).collect();
+    assert!(learnt[0] == [1, 3] && learnt.iter().flatten().all(|&item| item != 5 && item != 6), "{learnt:?}");
 }
 
 #[test]

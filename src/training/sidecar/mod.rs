@@ -46,7 +46,7 @@ pub use drift::{Drift, DriftConfig};
 pub use gate::{Compared, GateConfig, Verdict};
 pub use increment::{Bounds, Counts, Increment, IncrementConfig};
 pub use metrics::SidecarMetrics;
-pub use replay::{Feedback, Replay, Told};
+pub use replay::{Replay, Told};
 pub use slates::{Slate, slates};
 pub use state::{Plan, State, WorkPlace};
 pub use tune::{Start, TuneConfig};

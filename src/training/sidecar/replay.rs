@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::increment::up_to;
 use crate::catalog::Index;
 use crate::domain::{EventKind, HistoryEntry, ItemNumber};
 use crate::events::{self, SegmentError};
@@ -23,21 +24,6 @@ pub struct Told {
     pub kind: EventKind,
 }
 
-/// What a user said of an item outright: the weight of a reward in post-training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Feedback {
-    /// The user, by its place in [`Replay::users`].
-    pub user: u32,
-    /// The item.
-    pub item: ItemNumber,
-    /// A hide or a rating.
-    pub kind: EventKind,
-    /// The rating.
-    pub value: Option<f32>,
-    /// Its place in the log.
-    pub place: u64,
-}
-
 /// What each user did, and what was left out.
 #[derive(Debug, Default)]
 pub struct Replay {
@@ -46,8 +32,8 @@ pub struct Replay {
     /// For each user, the events of known items by time; of one second in the order of arrival. Hides and low ratings are
     /// left out: nobody is to be led to them.
     pub sequences: Vec<Vec<Told>>,
-    /// Hides and ratings of known items.
-    pub feedback: Vec<Feedback>,
+    /// For each user, these hides and low ratings in the same order, all of them as hides: what post-training rewards by.
+    pub declined: Vec<Vec<Told>>,
     /// Places in the log of the events on items that the index does not know.
     pub unknown: Vec<u64>,
     /// Places in the log of the events that hide an item or rate it low.
@@ -93,18 +79,27 @@ impl Replay {
             };
             let user = replay.user(&event.user_id, &mut numbers);
             let (kind, place) = (event.event.kind, logged.sequence);
-            if matches!(kind, EventKind::Hide | EventKind::Rating) {
-                replay.feedback.push(Feedback { user: user as u32, item, kind, value: event.event.value, place });
-            }
-            if declines(kind, event.event.value, low_rating) {
+            let declined = declines(kind, event.event.value, low_rating);
+            if declined {
                 replay.hidden.push(place);
-            } else {
-                replay.sequences[user].push(Told { time: event.event.time, place, item, kind });
             }
+            replay.add(user, Told { time: event.event.time, place, item, kind }, declined);
         })?;
         // Stable: what a data set brought keeps its order, and comes before what the log has of the same second.
-        replay.sequences.iter_mut().for_each(|sequence| sequence.sort_by_key(|told| (told.time, told.place)));
+        let all = replay.sequences.iter_mut().chain(&mut replay.declined);
+        all.for_each(|sequence| sequence.sort_by_key(|told| (told.time, told.place)));
         Ok(replay)
+    }
+
+    /// What a user did up to the place `cut`, with what was declined in its place.
+    pub fn whole(&self, user: usize, cut: u64) -> Vec<Told> {
+        let of = |all: &[Vec<Told>]| all.get(user).map_or(Vec::new(), |events| up_to(events, cut));
+        let (mut whole, declined) = (of(&self.sequences), of(&self.declined));
+        if !declined.is_empty() {
+            whole.extend(declined);
+            whole.sort_by_key(|told| (told.time, told.place));
+        }
+        whole
     }
 
     /// SHA-256 of all of it in lower-case hex.
@@ -131,12 +126,19 @@ impl Replay {
         let items: Vec<Option<ItemNumber>> = data.items.iter().map(|item| index.number(&item.item.id)).collect();
         for (id, sequence) in data.user_ids.iter().zip(&data.sequences) {
             let user = self.user(id, numbers);
-            let taken = sequence.iter().filter(|event| !declines(event.kind, event.value, low_rating));
-            let known = taken.filter_map(|event| {
-                let item = items[event.item as usize]?;
-                Some(Told { time: event.time, place: 0, item, kind: event.kind })
-            });
-            self.sequences[user].extend(known);
+            for event in sequence {
+                let Some(item) = items[event.item as usize] else { continue };
+                let told = Told { time: event.time, place: 0, item, kind: event.kind };
+                self.add(user, told, declines(event.kind, event.value, low_rating));
+            }
+        }
+    }
+
+    fn add(&mut self, user: usize, told: Told, declined: bool) {
+        if declined {
+            self.declined[user].push(Told { kind: EventKind::Hide, ..told });
+        } else {
+            self.sequences[user].push(told);
         }
     }
 
@@ -148,6 +150,7 @@ impl Replay {
         numbers.insert(id.to_owned(), user);
         self.users.push(id.to_owned());
         self.sequences.push(Vec::new());
+        self.declined.push(Vec::new());
         user
     }
 }
