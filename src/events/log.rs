@@ -122,8 +122,11 @@ impl EventLog {
         let (exposures, shown) = exposure_queue::queue(config.max_exposure_queue, dropped);
         let writer = Writer::new(config.clone(), segments, ids, metrics, follower, lock)?;
         let (commands, waiting) = mpsc::channel(config.max_queue);
-        let thread =
-            std::thread::Builder::new().name("event-log".into()).spawn(move || writer::run(writer, waiting, shown));
+        let clock =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(EventLogError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name("event-log".into())
+            .spawn(move || writer::run(writer, waiting, shown, &clock));
         let thread = thread.map_err(EventLogError::Thread)?;
         Ok((Self { commands: Some(commands), exposures, name, thread: Some(thread) }, opened))
     }

@@ -229,6 +229,52 @@ async fn closed_files_are_deleted_when_all_they_hold_is_too_old() {
     assert_eq!(opened.events, 200);
 }
 
+fn now_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[tokio::test]
+async fn a_file_that_is_far_from_full_is_closed_by_age_and_deleted_when_it_is_too_old() {
+    const HOUR: i64 = 3_600_000;
+    let home = tempfile::tempdir().unwrap();
+    let brief = EventsConfig { keep_days: 1, ..config(home.path()) };
+    let (log, _, _) = open_with(&brief);
+    // One within a quarter of a day, and one beyond it that came late from elsewhere.
+    log.record(vec![event("u", "young", "e1")], now_ms() - 5 * HOUR).await.unwrap();
+    log.record(vec![event("u", "younger", "e2")], now_ms()).await.unwrap();
+    assert_eq!(files(home.path()).len(), 1);
+    log.record(vec![event("u", "older", "e3")], now_ms() - 7 * HOUR).await.unwrap();
+    // Tended between two requests.
+    log.record(vec![event("u", "next", "e4")], now_ms()).await.unwrap();
+    assert_eq!(files(home.path()).len(), 2);
+    drop(log);
+    assert_eq!(open_with(&brief).1.events, 4, "the closed file holds a young event");
+    let forever = tempfile::tempdir().unwrap();
+    let (log, _, _) = open(forever.path());
+    record(&log, &[event("u", "of 1970", "e1")]).await;
+    record(&log, &[event("u", "of 1970", "e2")]).await;
+    assert_eq!(files(forever.path()).len(), 1, "without a retention age closes nothing");
+}
+
+#[tokio::test]
+async fn an_idle_log_lets_go_of_what_grows_too_old() {
+    let home = tempfile::tempdir().unwrap();
+    let brief = EventsConfig { keep_days: 1, tend_ms: 10, ..config(home.path()) };
+    let (log, _, _) = open_with(&brief);
+    // It is a day old in half a second, when nobody asks for anything.
+    log.record(vec![event("u", "a", "e1")], now_ms() - 86_400_000 + 500).await.unwrap();
+    let began = std::time::Instant::now();
+    while files(home.path()).iter().any(|file| file.ends_with("00000000000000000001.events")) {
+        assert!(began.elapsed().as_secs() < 60, "the old file stays");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    log.record(vec![event("u", "b", "e2")], now_ms()).await.unwrap();
+    drop(log);
+    let mut places = Vec::new();
+    read(home.path(), &mut |logged| places.push(logged.sequence)).unwrap();
+    assert_eq!(places, [2], "a place is given once");
+}
+
 #[tokio::test]
 async fn a_log_that_cannot_be_written_refuses_and_takes_in_again_when_it_can() {
     // A limit on file sizes would hold for the whole test process; a directory in the next file's place fails the same way.
@@ -251,10 +297,11 @@ fn settings_out_of_range_are_named() {
         max_exposure_queue: 0,
         known_ids: 0,
         keep_days: 40_000,
+        tend_ms: 0,
         ..EventsConfig::default()
     };
     let wrong: Vec<String> = wrong.validate().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
-    assert_eq!(wrong, ["segment_bytes", "max_queue", "max_exposure_queue", "known_ids", "keep_days"]);
+    assert_eq!(wrong, ["segment_bytes", "max_queue", "max_exposure_queue", "known_ids", "keep_days", "tend_ms"]);
     EventsConfig::default().validate().unwrap();
 }
 

@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::Follower;
 use super::config::{EventsConfig, Sync};
@@ -73,10 +75,21 @@ pub(super) struct Writer {
     _lock: File,
 }
 
-/// Works until nobody can ask any more.
-pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>, mut shown: ExposureReceiver) {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut next = Some(first);
+/// Works until nobody can ask any more. `clock` is the thread's own, for waiting with an end.
+pub(super) fn run(
+    mut writer: Writer,
+    mut waiting: mpsc::Receiver<Command>,
+    mut shown: ExposureReceiver,
+    clock: &Runtime,
+) {
+    let pause = Duration::from_millis(writer.config.tend_ms);
+    loop {
+        let mut next = match clock.block_on(async { timeout(pause, waiting.recv()).await }) {
+            Ok(Some(first)) => Some(first),
+            Ok(None) => break,
+            // Nobody asked anything: what is there grows old all the same.
+            Err(_) => None,
+        };
         while let Some(command) = next.take() {
             match command {
                 Command::Forget { user, done } => {
@@ -324,15 +337,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Between batches: begins a new segment when the active one is full, and deletes what is too old.
+    /// Between batches, and now and then without any: begins a new segment when the active one is full or reaches far back,
+    /// and deletes what is too old.
     fn tend(&mut self) {
-        if self.active.bytes >= self.config.segment_bytes
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let keep = i64::from(self.config.keep_days) * DAY_MS;
+        // A segment goes as a whole: so nothing is kept for longer than a quarter, or a day, beyond what is asked for.
+        let reaches_back = keep > 0 && self.active.oldest_ms < now.saturating_sub((keep / 4).min(DAY_MS));
+        if (self.active.bytes >= self.config.segment_bytes || reaches_back)
             && !self.active.is_empty()
             && let Err(error) = self.roll()
         {
-            tracing::error!(%error, "the event log stays with its full segment");
+            tracing::error!(%error, "the event log stays with its full or old segment");
         }
-        if let Err(error) = self.delete_old() {
+        if let Err(error) = self.delete_older(now.saturating_sub(keep)) {
             tracing::error!(%error, "an old segment of the event log stays");
         }
         if self.config.parquet
@@ -358,12 +376,10 @@ impl Writer {
         Ok(())
     }
 
-    fn delete_old(&mut self) -> io::Result<()> {
+    fn delete_older(&mut self, oldest: i64) -> io::Result<()> {
         if self.config.keep_days == 0 {
             return Ok(());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        let oldest = now - i64::from(self.config.keep_days) * DAY_MS;
         let before = self.closed.len();
         // From the front only: an event is never older in the log than one before it that stays.
         while let Some(first) = self.closed.first().filter(|segment| segment.newest_ms < oldest) {
