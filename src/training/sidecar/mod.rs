@@ -15,6 +15,7 @@ mod drift;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod fixtures;
 mod gate;
+mod golden;
 mod increment;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
