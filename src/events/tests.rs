@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 
+use super::forgotten::hex;
 use super::{
-    EventLog, EventLogError, EventsConfig, Follower, Logged, Opened, Refusal, read, read_records, read_records_after,
+    EventLog, EventLogError, EventsConfig, Follower, ForgottenUsers, Logged, Opened, Refusal, read, read_records,
+    read_records_after,
 };
 use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 
@@ -199,6 +201,29 @@ async fn a_forgotten_user_is_in_no_file_and_everybody_else_still_is() {
     let (_log, opened, told) = open_with(&small);
     assert_eq!(opened.events, 51);
     assert_eq!(told.all().iter().filter(|told| told.starts_with("leaver")).count(), 1);
+}
+
+#[tokio::test]
+async fn whom_another_server_forgot_is_forgotten_by_a_hash_and_the_log_remembers_that() {
+    let home = tempfile::tempdir().unwrap();
+    let (log, _, told) = open(home.path());
+    record(&log, &[event("leaver", "a", "e1"), event("keeper", "b", "e2")]).await;
+    let hashes = ["leaver", "stranger"].map(|user| hex(user.as_bytes()));
+    log.forget_hashed(hashes.clone().into()).await.unwrap();
+    assert_eq!(told.all().last().unwrap(), "-leaver");
+    assert_eq!(told.all().iter().filter(|told| told.starts_with('-')).count(), 1);
+    for entry in fs::read_dir(home.path()).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|part| part == b"leaver"));
+    }
+    // Who comes back is there.
+    assert_eq!(record(&log, &[event("leaver", "c", "e1")]).await, (1, 0));
+    log.forget("asked".into()).await.unwrap();
+    drop(log);
+    assert_eq!(open(home.path()).1.events, 2);
+    let forgotten = ForgottenUsers::read(home.path()).unwrap();
+    let known = ["leaver", "stranger", "asked", "keeper"].map(|user| forgotten.contains(user));
+    assert_eq!(known, [true, true, true, false]);
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use super::Follower;
 use super::config::{EventsConfig, Sync};
 use super::exposure_queue::ExposureReceiver;
+use super::forgotten::{ForgottenList, hex};
 use super::ids::KnownIds;
-use super::log::Refusal;
+use super::log::{Refusal, read_records};
 use super::metrics::EventsMetrics;
 use super::record::{Exposed, Logged, Record};
 use super::segment::{Removed, Segment, SegmentError, io_error, sync_directory};
@@ -38,6 +39,11 @@ pub(super) enum Command {
         user: String,
         done: oneshot::Sender<Result<Forgotten, Refusal>>,
     },
+    /// The users whose ids have these hashes.
+    ForgetHashed {
+        hashes: HashSet<String>,
+        done: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Exposures wait in their own queue.
     Expose,
     /// Exposures that somebody waits for.
@@ -53,6 +59,12 @@ struct Request {
     done: oneshot::Sender<Result<Recorded, Refusal>>,
 }
 
+/// What the log remembers beside its events.
+pub(super) struct Known {
+    pub(super) ids: KnownIds,
+    pub(super) forgotten: ForgottenList,
+}
+
 /// What the thread owns.
 pub(super) struct Writer {
     config: EventsConfig,
@@ -63,6 +75,7 @@ pub(super) struct Writer {
     active: Segment,
     file: File,
     ids: KnownIds,
+    forgotten: ForgottenList,
     metrics: EventsMetrics,
     follower: Box<dyn Follower>,
     /// A sync failed: nobody knows what the disk holds, until the files are read again.
@@ -97,6 +110,10 @@ pub(super) fn run(
                     writer.expose(&mut shown);
                     // Whoever asked may be gone; the work is done all the same.
                     let _gone = done.send(writer.forget(&user));
+                }
+                Command::ForgetHashed { hashes, done } => {
+                    writer.expose(&mut shown);
+                    let _gone = done.send(writer.forget_hashed(&hashes));
                 }
                 Command::Record { events, now_ms, done } => {
                     let mut batch = Batch::default();
@@ -171,7 +188,7 @@ impl Writer {
     pub(super) fn new(
         config: EventsConfig,
         mut segments: Vec<Segment>,
-        ids: KnownIds,
+        Known { ids, forgotten }: Known,
         metrics: EventsMetrics,
         follower: Box<dyn Follower>,
         lock: File,
@@ -190,6 +207,7 @@ impl Writer {
             active,
             file,
             ids,
+            forgotten,
             metrics,
             follower,
             broken: false,
@@ -297,14 +315,35 @@ impl Writer {
     }
 
     fn forget(&mut self, user: &str) -> Result<Forgotten, Refusal> {
-        let outcome = self.rewrite_without(user);
+        let outcome = self.forgotten.add(&[hex(user.as_bytes())]).and_then(|()| self.rewrite_without(user));
         if outcome.is_ok() {
             self.follower.forgotten(user);
         }
-        outcome.map_err(|error| {
-            tracing::error!(%error, "a user could not be forgotten");
-            Refusal::Unwritable
-        })
+        outcome.map_err(|error| not_forgotten(&error))
+    }
+
+    fn forget_hashed(&mut self, hashes: &HashSet<String>) -> Result<(), Refusal> {
+        let outcome = self.forgotten.add(hashes).and_then(|()| {
+            let users = self.users_of(hashes)?;
+            users.iter().try_for_each(|user| self.rewrite_without(user).map(drop))?;
+            Ok(users)
+        });
+        let users = outcome.map_err(|error| not_forgotten(&error))?;
+        self.follower.forgotten_elsewhere(&users, &|user| hashes.contains(&hex(user.as_bytes())));
+        Ok(())
+    }
+
+    /// The users in the log whose ids have these hashes.
+    fn users_of(&self, hashes: &HashSet<String>) -> Result<Vec<String>, SegmentError> {
+        let (mut users, mut seen) = (Vec::new(), HashSet::new());
+        read_records(&self.config.path, &mut |record| {
+            let user = record.user_id();
+            if !seen.contains(user) {
+                seen.insert(user.to_owned());
+                users.extend(hashes.contains(&hex(user.as_bytes())).then(|| user.to_owned()));
+            }
+        })?;
+        Ok(users)
     }
 
     fn rewrite_without(&mut self, user: &str) -> Result<Forgotten, SegmentError> {
@@ -390,4 +429,9 @@ impl Writer {
         }
         if self.closed.len() < before { sync_directory(&self.config.path) } else { Ok(()) }
     }
+}
+
+fn not_forgotten(error: &SegmentError) -> Refusal {
+    tracing::error!(%error, "a user could not be forgotten");
+    Refusal::Unwritable
 }

@@ -92,6 +92,15 @@ impl MemoryStore {
         recent.events.len()
     }
 
+    /// Drops all that is kept of the users that `is_one` names.
+    pub fn remove_all(&self, is_one: &dyn Fn(&str) -> bool) {
+        let users: Vec<Arc<str>> =
+            self.users.iter().map(|user| Arc::clone(user.key())).filter(|user| is_one(user)).collect();
+        for user in &users {
+            self.remove(user);
+        }
+    }
+
     /// How many users have events.
     pub fn len(&self) -> usize {
         self.users.len()

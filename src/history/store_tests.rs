@@ -267,16 +267,19 @@ fn a_table_loads_once_however_often_and_what_is_wrong_with_one_is_named() {
         ],
     );
     for _ in 0..2 {
-        assert_eq!(load_table(&path, &store, runtime.handle()).unwrap(), 3);
+        assert_eq!(load_table(&path, &store, runtime.handle(), &|_| false).unwrap(), 3);
         let events = runtime.block_on(store.recent("ann")).unwrap();
         let told: Vec<_> = events.iter().map(|event| (event.item_id.as_str(), event.kind, event.value)).collect();
         let expected =
             [("a", EventKind::View, None), ("b", EventKind::Rating, Some(4.5)), ("c", EventKind::Purchase, None)];
         assert_eq!(told, expected);
     }
+    runtime.block_on(store.remove("ann")).unwrap();
+    assert_eq!(load_table(&path, &store, runtime.handle(), &|user| user == "ann").unwrap(), 0);
+    assert!(runtime.block_on(store.recent("ann")).unwrap().is_empty(), "who was forgotten is brought back");
     let refused = |columns: Vec<(&str, ArrayRef)>| {
         table(&path, columns);
-        load_table(&path, &store, runtime.handle()).unwrap_err().to_string()
+        load_table(&path, &store, runtime.handle(), &|_| false).unwrap_err().to_string()
     };
     let (users, items) = (texts(&[Some("u"); 4]), texts(&[Some("i"); 4]));
     let told = refused(vec![("user_id", users.clone()), ("item_id", items.clone())]);
@@ -290,5 +293,7 @@ fn a_table_loads_once_however_often_and_what_is_wrong_with_one_is_named() {
     let told = refused(vec![("user_id", users), ("item_id", items), ("time", times)]);
     assert!(told.contains("row 1, column user_id: 0 bytes"), "{told}");
     std::fs::write(&path, "no table").unwrap();
-    assert!(load_table(&path, &store, runtime.handle()).unwrap_err().to_string().contains("events.parquet"));
+    assert!(
+        load_table(&path, &store, runtime.handle(), &|_| false).unwrap_err().to_string().contains("events.parquet")
+    );
 }

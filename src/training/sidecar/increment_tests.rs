@@ -138,6 +138,9 @@ fn low_ratings_of_the_data_set_are_not_learnt() {
     };
     let data = Dataset::new(vec!["a".into()], rows, vec![(1..5).map(rating).collect()]).unwrap();
     assert_eq!(items(&part(&replay(home.path(), Some(&data)), 0, u64::MAX).sequences[0]), [3, 4, 9]);
+    // Who is forgotten in the log is so in the data set, too.
+    forget(home.path(), "a");
+    assert!(replay(home.path(), Some(&data)).users.is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::increment::up_to;
 use crate::catalog::Index;
 use crate::domain::{EventKind, HistoryEntry, ItemNumber};
-use crate::events::{self, SegmentError};
+use crate::events::{self, ForgottenUsers, SegmentError};
 use crate::training::dataset::Dataset;
 
 /// One event of a known item.
@@ -60,7 +60,8 @@ impl Replay {
         let mut replay = Self::default();
         let mut numbers = HashMap::new();
         if let Some(data) = data {
-            replay.before(data, index, low_rating, &mut numbers);
+            // Who was forgotten is not brought back by what was before the log.
+            replay.before(data, &ForgottenUsers::read(log)?, index, low_rating, &mut numbers);
         }
         let mut ids = HashSet::new();
         events::read(log, &mut |logged| {
@@ -122,9 +123,17 @@ impl Replay {
         format!("{:x}", hash.finalize())
     }
 
-    fn before(&mut self, data: &Dataset, index: &Index, low_rating: f32, numbers: &mut HashMap<String, usize>) {
+    fn before(
+        &mut self,
+        data: &Dataset,
+        forgotten: &ForgottenUsers,
+        index: &Index,
+        low_rating: f32,
+        numbers: &mut HashMap<String, usize>,
+    ) {
         let items: Vec<Option<ItemNumber>> = data.items.iter().map(|item| index.number(&item.item.id)).collect();
-        for (id, sequence) in data.user_ids.iter().zip(&data.sequences) {
+        let users = data.user_ids.iter().zip(&data.sequences);
+        for (id, sequence) in users.filter(|(id, _)| !forgotten.contains(id)) {
             let user = self.user(id, numbers);
             for event in sequence {
                 let Some(item) = items[event.item as usize] else { continue };
