@@ -253,15 +253,26 @@ pub fn read_records_after(directory: &Path, place: u64, take: &mut dyn FnMut(Rec
     Ok(())
 }
 
-/// The log's name; made up for a new one. Called by whoever holds the lock.
-fn name(directory: &Path) -> Result<String, EventLogError> {
+/// What the log in `directory` is called, as [`EventLog::name`]; none for one that nobody has written since logs have names.
+///
+/// # Errors
+/// When that cannot be read.
+pub fn read_name(directory: &Path) -> Result<Option<String>, SegmentError> {
     let path = directory.join(NAME);
     match fs::read_to_string(&path) {
-        Ok(name) if !name.is_empty() => return Ok(name),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&path)(error).into()),
         // One that is empty was never told to anybody.
-        Ok(_) | Err(_) => {}
+        Ok(name) => Ok(Some(name).filter(|name| !name.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(&path)(error)),
     }
+}
+
+/// The log's name; made up for a new one. Called by whoever holds the lock.
+fn name(directory: &Path) -> Result<String, EventLogError> {
+    if let Some(name) = read_name(directory)? {
+        return Ok(name);
+    }
+    let path = directory.join(NAME);
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| io_error(&path)(std::io::Error::other(error.to_string())))?;
     let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -32,7 +32,7 @@ mod writer;
 pub use carrier::ExposureCarrier;
 pub use config::{EventsConfig, NatsConfig, Sync};
 pub use forgotten::ForgottenUsers;
-pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records, read_records_after};
+pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_name, read_records, read_records_after};
 pub use nats::{EventStream, StreamError};
 pub use record::{Exposed, Logged, Record};
 pub use segment::SegmentError;

@@ -85,6 +85,7 @@ impl Candidate {
         };
         manifest.training = json!({
             "sidecar": {
+                "log": plan.log,
                 "learnt_through": plan.cut,
                 "held_out_through": plan.end,
                 "events": increment.counts,

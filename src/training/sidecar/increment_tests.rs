@@ -7,6 +7,7 @@ use super::increment::{Bounds, Counts, Increment, IncrementConfig};
 use super::replay::Replay;
 use crate::domain::EventKind::{Click, Hide, Rating, View};
 use crate::domain::UserEvent;
+use crate::events::read_name;
 use crate::training::dataset::{Dataset, DatasetItem, Interaction};
 
 const ITEMS: u16 = 20;
@@ -189,6 +190,20 @@ fn who_is_rehearsed_is_so_without_what_is_held_out() {
     let increment = part(&replay(home.path(), None), 3, 5);
     let learnt: Vec<Vec<u32>> = increment.sequences.iter().map(|sequence| items(sequence)).collect();
     assert_eq!(learnt, [vec![5, 6], vec![0, 1, 2]]);
+}
+
+#[test]
+fn a_log_keeps_the_name_that_it_was_given_and_no_two_have_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    assert_eq!(read_name(&one).unwrap(), None);
+    let write = |directory: &Path| {
+        log(directory, vec![vec![event("a", 1, 1, View)]]);
+        read_name(directory).unwrap().unwrap()
+    };
+    let name = write(&one);
+    assert_eq!(name, write(&one));
+    assert_ne!(name, write(&two));
 }
 
 #[test]
