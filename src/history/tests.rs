@@ -105,9 +105,10 @@ fn whole_histories_load() {
 
 #[test]
 fn every_wrong_bound_is_named() {
-    let wrong = HistoryConfig { max_events: 0, max_users: 0, ..HistoryConfig::default() }.validate().unwrap_err();
+    let wrong =
+        HistoryConfig { max_events: 0, max_hides: 0, max_users: 0, ..HistoryConfig::default() }.validate().unwrap_err();
     let fields: Vec<_> = wrong.iter().map(|violation| violation.field.as_str()).collect();
-    assert_eq!(fields, ["max_events", "max_users"]);
+    assert_eq!(fields, ["max_events", "max_hides", "max_users"]);
     assert!(HistoryConfig::default().validate().is_ok());
 }
 
