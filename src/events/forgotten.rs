@@ -62,7 +62,7 @@ impl ForgottenList {
         }
         // A line of its own, whatever a write before may have left unfinished.
         let lines: String = new.iter().map(|hash| format!("\n{hash}")).collect();
-        self.append(&lines).map_err(io_error(&self.path.clone()))?;
+        self.append(&lines).map_err(io_error(&self.path))?;
         self.known.hashes.extend(new.into_iter().cloned());
         Ok(())
     }

@@ -306,12 +306,14 @@ impl EventStream {
             let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
             // Of its own exposures the log had each before the stream, and whom it was asked to forget it has forgotten.
             let own = header(ORIGIN).is_some_and(|origin| origin.as_str() == log.name());
-            if header(NOTICE).is_some() {
-                if !own {
+            match (own, header(NOTICE)) {
+                (true, _) => {}
+                (false, Some(_)) => {
                     notices.insert(message.subject.to_string(), info.stream_sequence);
                 }
-            } else if !own {
-                fresh.push((message.subject.to_string(), info.stream_sequence, message.payload.clone()));
+                (false, None) => {
+                    fresh.push((message.subject.to_string(), info.stream_sequence, message.payload.clone()));
+                }
             }
             taken.push(message);
             patience = SOON;

@@ -94,7 +94,7 @@ impl Replay {
 
     /// What a user did up to the place `cut`, with what was declined in its place.
     pub fn whole(&self, user: usize, cut: u64) -> Vec<Told> {
-        let of = |all: &[Vec<Told>]| all.get(user).map_or(Vec::new(), |events| up_to(events, cut));
+        let of = |all: &[Vec<Told>]| all.get(user).map_or_else(Vec::new, |events| up_to(events, cut));
         let (mut whole, declined) = (of(&self.sequences), of(&self.declined));
         if !declined.is_empty() {
             whole.extend(declined);
