@@ -7,7 +7,8 @@ use async_nats::jetstream::message::PublishMessage;
 use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
-use super::nats::{AGAIN, EventStream, StreamError, away, hex};
+use super::forgotten::hex;
+use super::nats::{AGAIN, EventStream, StreamError, away};
 use super::record::Exposed;
 use crate::domain::Exposure;
 

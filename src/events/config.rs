@@ -34,8 +34,11 @@ pub struct EventsConfig {
     pub known_ids: usize,
     /// Whether a closed segment is also written as a Parquet file beside it.
     pub parquet: bool,
-    /// Closed segments are deleted when their newest event arrived so many days ago; 0: never. At most 36,500.
+    /// Closed segments are deleted when their newest event arrived so many days ago; 0: never. At most 36,500. A segment is
+    /// then also closed once its oldest event is a quarter of that old, a day at most.
     pub keep_days: u32,
+    /// How often an idle log is looked after, in milliseconds; 10 to 3,600,000.
+    pub tend_ms: u64,
     /// The stream that servers share.
     pub nats: NatsConfig,
 }
@@ -107,6 +110,7 @@ impl Default for EventsConfig {
             known_ids: 1_000_000,
             parquet: false,
             keep_days: 0,
+            tend_ms: 60_000,
             nats: NatsConfig::default(),
         }
     }
@@ -126,6 +130,7 @@ impl EventsConfig {
         within("max_exposure_queue", self.max_exposure_queue as u64, 1, 1_000_000);
         within("known_ids", self.known_ids as u64, 1, 1_000_000_000);
         within("keep_days", u64::from(self.keep_days), 0, 36_500);
+        within("tend_ms", self.tend_ms, 10, 3_600_000);
         within("nats.timeout_ms", self.nats.timeout_ms, 1, 60_000);
         within("nats.replicas", self.nats.replicas as u64, 1, 5);
         within("nats.keep_days", u64::from(self.nats.keep_days), 0, 36_500);

@@ -1,5 +1,6 @@
 //! The log as others see it: opened, written to through its thread, read from files.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::config::EventsConfig;
 use super::exposure_queue::{self, ExposureSender};
+use super::forgotten::ForgottenList;
 use super::ids::KnownIds;
 use super::metrics::EventsMetrics;
 use super::record::{Logged, Record};
 use super::segment::{self, Segment, SegmentError, io_error};
-use super::writer::{Command, Writer};
+use super::writer::{Command, Known, Writer};
 use super::{Follower, writer};
 use crate::domain::{Exposure, Forgotten, Recorded, UserEvent};
 
@@ -120,10 +122,14 @@ impl EventLog {
         };
         let dropped = metrics.exposures_dropped.clone();
         let (exposures, shown) = exposure_queue::queue(config.max_exposure_queue, dropped);
-        let writer = Writer::new(config.clone(), segments, ids, metrics, follower, lock)?;
+        let known = Known { ids, forgotten: ForgottenList::open(directory)? };
+        let writer = Writer::new(config.clone(), segments, known, metrics, follower, lock)?;
         let (commands, waiting) = mpsc::channel(config.max_queue);
-        let thread =
-            std::thread::Builder::new().name("event-log".into()).spawn(move || writer::run(writer, waiting, shown));
+        let clock =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(EventLogError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name("event-log".into())
+            .spawn(move || writer::run(writer, waiting, shown, &clock));
         let thread = thread.map_err(EventLogError::Thread)?;
         Ok((Self { commands: Some(commands), exposures, name, thread: Some(thread) }, opened))
     }
@@ -165,13 +171,23 @@ impl EventLog {
     }
 
     /// Takes every event and exposure of the user out of the log's files, and tells the follower; resolves when that is
-    /// durable.
+    /// durable. The log remembers a hash of the user's id ([`ForgottenUsers`](super::ForgottenUsers)).
     ///
     /// # Errors
     /// See [`Refusal`]. A user may then be forgotten in part, and be forgotten again.
     pub async fn forget(&self, user: String) -> Result<Forgotten, Refusal> {
         let (done, outcome) = oneshot::channel();
         self.send(Command::Forget { user, done })?;
+        outcome.await.unwrap_or(Err(Refusal::Unwritable))
+    }
+
+    /// [`Self::forget`] of users whom another server was asked to forget, by the hashes of their ids.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn forget_hashed(&self, hashes: HashSet<String>) -> Result<(), Refusal> {
+        let (done, outcome) = oneshot::channel();
+        self.send(Command::ForgetHashed { hashes, done })?;
         outcome.await.unwrap_or(Err(Refusal::Unwritable))
     }
 
@@ -237,15 +253,26 @@ pub fn read_records_after(directory: &Path, place: u64, take: &mut dyn FnMut(Rec
     Ok(())
 }
 
-/// The log's name; made up for a new one. Called by whoever holds the lock.
-fn name(directory: &Path) -> Result<String, EventLogError> {
+/// What the log in `directory` is called, as [`EventLog::name`]; none for one that nobody has written since logs have names.
+///
+/// # Errors
+/// When that cannot be read.
+pub fn read_name(directory: &Path) -> Result<Option<String>, SegmentError> {
     let path = directory.join(NAME);
     match fs::read_to_string(&path) {
-        Ok(name) if !name.is_empty() => return Ok(name),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&path)(error).into()),
         // One that is empty was never told to anybody.
-        Ok(_) | Err(_) => {}
+        Ok(name) => Ok(Some(name).filter(|name| !name.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(&path)(error)),
     }
+}
+
+/// The log's name; made up for a new one. Called by whoever holds the lock.
+fn name(directory: &Path) -> Result<String, EventLogError> {
+    if let Some(name) = read_name(directory)? {
+        return Ok(name);
+    }
+    let path = directory.join(NAME);
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| io_error(&path)(std::io::Error::other(error.to_string())))?;
     let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -12,6 +12,7 @@ mod exposure_queue;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod exposure_tests;
+mod forgotten;
 mod ids;
 mod log;
 mod metrics;
@@ -30,7 +31,8 @@ mod writer;
 
 pub use carrier::ExposureCarrier;
 pub use config::{EventsConfig, NatsConfig, Sync};
-pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_records, read_records_after};
+pub use forgotten::ForgottenUsers;
+pub use log::{EventLog, EventLogError, Opened, Refusal, read, read_name, read_records, read_records_after};
 pub use nats::{EventStream, StreamError};
 pub use record::{Exposed, Logged, Record};
 pub use segment::SegmentError;
@@ -46,4 +48,10 @@ pub trait Follower: Send {
 
     /// No event of the user is in the log any more.
     fn forgotten(&mut self, user: &str);
+
+    /// The same of users that another server was asked to forget. `users` are those of whom the log held something; `is_one`
+    /// knows the others too.
+    fn forgotten_elsewhere(&mut self, users: &[String], _is_one: &dyn Fn(&str) -> bool) {
+        users.iter().for_each(|user| self.forgotten(user));
+    }
 }

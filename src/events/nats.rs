@@ -5,6 +5,9 @@
 //! the event's id, so that the stream leaves out what it took in a while ago. The log leaves out what it holds by the same
 //! id: a message that is delivered again, as after a crash between writing and telling, counts once. The consumer is
 //! durable and called as the log. Exposures go the same way ([`super::carrier`]), but into the own log at once.
+//!
+//! A user who is forgotten leaves a notice behind on the subject, which holds a hash: whoever follows the stream forgets the
+//! user when it comes.
 
 use std::collections::HashMap;
 use std::future::IntoFuture;
@@ -16,13 +19,13 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context, stream};
 use async_nats::{ConnectOptions, ServerAddr};
 use prometheus::{IntCounter, IntGauge, Registry};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio_stream::StreamExt;
 
 use super::carrier::ORIGIN;
 use super::config::NatsConfig;
+use super::forgotten::hex;
 use super::log::EventLog;
 use super::record::{Found, Logged, Record};
 use crate::domain::{Forgotten, Recorded, UserEvent};
@@ -37,6 +40,8 @@ const SOON: Duration = Duration::from_millis(2);
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// A message that was not acknowledged by then is delivered again.
 const ACK_WAIT: Duration = Duration::from_secs(5);
+/// The header of a notice that the user of its subject is forgotten; the message holds nothing.
+const NOTICE: &str = "Reg4rec-Forget";
 /// Seconds of a day.
 const DAY_S: u64 = 86_400;
 
@@ -199,22 +204,27 @@ impl EventStream {
         context.get_or_create_stream(settings).await.map_err(away)
     }
 
-    /// Erases every message of the user from the stream, and then from the log, by `forget`. Answers what that took from
-    /// the log.
+    /// Tells all that follow the stream to forget the user, erases every message of the user from it, and then from the log
+    /// that is called `origin`, by `forget`. Answers what that took from the log.
     ///
     /// # Errors
     /// When the stream does not answer; then nothing is taken from the log. What `forget` says, in the inner result.
     pub async fn forget<E>(
         &self,
         user: &str,
+        origin: &str,
         forget: impl Future<Output = Result<Forgotten, E>>,
     ) -> Result<Result<Forgotten, E>, StreamError> {
         let (stream, subject) = (self.stream().await?, self.subject(user));
-        let until = stream.get_info().await.map_err(away)?.state.last_sequence;
+        let Inner { config, context, .. } = &*self.inner;
+        let notice = PublishMessage::build().header(NOTICE, "1").header(ORIGIN, origin).expected_stream(&config.stream);
+        let sent = context.send_publish(subject.clone(), notice).await.map_err(away)?;
+        let until = sent.into_future().await.map_err(away)?.sequence;
         let mut from = 1;
         // One by one: only so is what they held overwritten on disk.
         while let Some(place) = next_of(&stream, &subject, from).await? {
-            if place > until {
+            // The notice stays, for those who come later.
+            if place >= until {
                 break;
             }
             stream.delete_message(place).await.map_err(away)?;
@@ -284,6 +294,7 @@ impl EventStream {
     /// none came for a while.
     async fn look(&self, messages: &mut pull::Stream, log: &EventLog) -> Result<usize, StreamError> {
         let (mut taken, mut fresh, mut pending) = (Vec::new(), Vec::new(), 0);
+        let mut notices = HashMap::new();
         let mut patience = LOOK;
         // What has come is written together; only the first is waited for.
         while taken.len() < TOGETHER
@@ -292,10 +303,17 @@ impl EventStream {
             let message = next.ok_or_else(|| away("the consumer ended"))?.map_err(away)?;
             let info = message.info().map_err(away)?;
             pending = info.pending;
-            let origin = message.headers.as_ref().and_then(|headers| headers.get(ORIGIN));
-            // Of its own exposures the log had each before the stream.
-            if origin.is_none_or(|origin| origin.as_str() != log.name()) {
-                fresh.push((message.subject.to_string(), info.stream_sequence, message.payload.clone()));
+            let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
+            // Of its own exposures the log had each before the stream, and whom it was asked to forget it has forgotten.
+            let own = header(ORIGIN).is_some_and(|origin| origin.as_str() == log.name());
+            match (own, header(NOTICE)) {
+                (true, _) => {}
+                (false, Some(_)) => {
+                    notices.insert(message.subject.to_string(), info.stream_sequence);
+                }
+                (false, None) => {
+                    fresh.push((message.subject.to_string(), info.stream_sequence, message.payload.clone()));
+                }
             }
             taken.push(message);
             patience = SOON;
@@ -304,7 +322,14 @@ impl EventStream {
         if taken.is_empty() {
             return Ok(0);
         }
-        let forgotten = self.inner.forgotten.lock().await;
+        let mut forgotten = self.inner.forgotten.lock().await;
+        // What is delivered again, as its acknowledgement was lost, must not take what the user did since.
+        notices.retain(|subject, place| forgotten.get(subject).is_none_or(|until| *until < *place));
+        if !notices.is_empty() {
+            let hashes = notices.keys().filter_map(|subject| Some(subject.rsplit_once('.')?.1.to_owned())).collect();
+            log.forget_hashed(hashes).await.map_err(away)?;
+            forgotten.extend(notices);
+        }
         fresh.retain(|(subject, place, _)| forgotten.get(subject).is_none_or(|until| place > until));
         let mut arrived = i64::MIN;
         let (mut events, mut exposures) = (Vec::with_capacity(fresh.len()), Vec::new());
@@ -350,9 +375,4 @@ fn made_up() -> Result<String, StreamError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(away)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The head of the SHA-256 in hex: what an id looks like in a subject or a header, which take no free text.
-pub(super) fn hex(id: &[u8]) -> String {
-    Sha256::digest(id)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }

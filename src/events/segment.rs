@@ -59,6 +59,8 @@ pub(super) struct Segment {
     pub(super) last: u64,
     /// When its newest record arrived, in Unix milliseconds.
     pub(super) newest_ms: i64,
+    /// When its oldest one did.
+    pub(super) oldest_ms: i64,
 }
 
 /// What was taken out of a segment.
@@ -115,7 +117,8 @@ impl Segment {
     }
 
     fn empty(path: PathBuf, first: u64) -> Self {
-        Self { path, bytes: 0, events: 0, exposures: 0, last: first.saturating_sub(1), newest_ms: i64::MIN }
+        let last = first.saturating_sub(1);
+        Self { path, bytes: 0, events: 0, exposures: 0, last, newest_ms: i64::MIN, oldest_ms: i64::MAX }
     }
 
     /// Whether it holds no record.
@@ -131,6 +134,7 @@ impl Segment {
         }
         self.last = record.sequence();
         self.newest_ms = self.newest_ms.max(record.arrived_ms());
+        self.oldest_ms = self.oldest_ms.min(record.arrived_ms());
     }
 
     /// Reads every record. With `may_end_early`, what is cut off at the end is left out: a write that never ended was
@@ -189,7 +193,7 @@ impl Segment {
     pub(super) fn without(&mut self, user: &str) -> Result<Removed, SegmentError> {
         let mut kept = MAGIC.to_vec();
         let mut removed = Removed::default();
-        let mut after = Self { events: 0, exposures: 0, newest_ms: i64::MIN, ..self.clone() };
+        let mut after = Self { events: 0, exposures: 0, newest_ms: i64::MIN, oldest_ms: i64::MAX, ..self.clone() };
         Segment::scan(&self.path, false, &mut |record| match record {
             Record::Event(logged) if logged.event.user_id == user => {
                 removed.events += 1;

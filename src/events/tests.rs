@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 
+use super::forgotten::hex;
 use super::{
-    EventLog, EventLogError, EventsConfig, Follower, Logged, Opened, Refusal, read, read_records, read_records_after,
+    EventLog, EventLogError, EventsConfig, Follower, ForgottenUsers, Logged, Opened, Refusal, read, read_records,
+    read_records_after,
 };
 use crate::domain::{Event, EventKind, Forgotten, Recorded, UserEvent};
 
@@ -202,6 +204,29 @@ async fn a_forgotten_user_is_in_no_file_and_everybody_else_still_is() {
 }
 
 #[tokio::test]
+async fn whom_another_server_forgot_is_forgotten_by_a_hash_and_the_log_remembers_that() {
+    let home = tempfile::tempdir().unwrap();
+    let (log, _, told) = open(home.path());
+    record(&log, &[event("leaver", "a", "e1"), event("keeper", "b", "e2")]).await;
+    let hashes = ["leaver", "stranger"].map(|user| hex(user.as_bytes()));
+    log.forget_hashed(hashes.clone().into()).await.unwrap();
+    assert_eq!(told.all().last().unwrap(), "-leaver");
+    assert_eq!(told.all().iter().filter(|told| told.starts_with('-')).count(), 1);
+    for entry in fs::read_dir(home.path()).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|part| part == b"leaver"));
+    }
+    // Who comes back is there.
+    assert_eq!(record(&log, &[event("leaver", "c", "e1")]).await, (1, 0));
+    log.forget("asked".into()).await.unwrap();
+    drop(log);
+    assert_eq!(open(home.path()).1.events, 2);
+    let forgotten = ForgottenUsers::read(home.path()).unwrap();
+    let known = ["leaver", "stranger", "asked", "keeper"].map(|user| forgotten.contains(user));
+    assert_eq!(known, [true, true, true, false]);
+}
+
+#[tokio::test]
 async fn one_process_writes_a_log_and_an_unfinished_draft_is_gone() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("00000000000000000001.draft"), "leaver").unwrap();
@@ -229,6 +254,52 @@ async fn closed_files_are_deleted_when_all_they_hold_is_too_old() {
     assert_eq!(opened.events, 200);
 }
 
+fn now_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[tokio::test]
+async fn a_file_that_is_far_from_full_is_closed_by_age_and_deleted_when_it_is_too_old() {
+    const HOUR: i64 = 3_600_000;
+    let home = tempfile::tempdir().unwrap();
+    let brief = EventsConfig { keep_days: 1, ..config(home.path()) };
+    let (log, _, _) = open_with(&brief);
+    // One within a quarter of a day, and one beyond it that came late from elsewhere.
+    log.record(vec![event("u", "young", "e1")], now_ms() - 5 * HOUR).await.unwrap();
+    log.record(vec![event("u", "younger", "e2")], now_ms()).await.unwrap();
+    assert_eq!(files(home.path()).len(), 1);
+    log.record(vec![event("u", "older", "e3")], now_ms() - 7 * HOUR).await.unwrap();
+    // Tended between two requests.
+    log.record(vec![event("u", "next", "e4")], now_ms()).await.unwrap();
+    assert_eq!(files(home.path()).len(), 2);
+    drop(log);
+    assert_eq!(open_with(&brief).1.events, 4, "the closed file holds a young event");
+    let forever = tempfile::tempdir().unwrap();
+    let (log, _, _) = open(forever.path());
+    record(&log, &[event("u", "of 1970", "e1")]).await;
+    record(&log, &[event("u", "of 1970", "e2")]).await;
+    assert_eq!(files(forever.path()).len(), 1, "without a retention age closes nothing");
+}
+
+#[tokio::test]
+async fn an_idle_log_lets_go_of_what_grows_too_old() {
+    let home = tempfile::tempdir().unwrap();
+    let brief = EventsConfig { keep_days: 1, tend_ms: 10, ..config(home.path()) };
+    let (log, _, _) = open_with(&brief);
+    // It is a day old in half a second, when nobody asks for anything.
+    log.record(vec![event("u", "a", "e1")], now_ms() - 86_400_000 + 500).await.unwrap();
+    let began = std::time::Instant::now();
+    while files(home.path()).iter().any(|file| file.ends_with("00000000000000000001.events")) {
+        assert!(began.elapsed().as_secs() < 60, "the old file stays");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    log.record(vec![event("u", "b", "e2")], now_ms()).await.unwrap();
+    drop(log);
+    let mut places = Vec::new();
+    read(home.path(), &mut |logged| places.push(logged.sequence)).unwrap();
+    assert_eq!(places, [2], "a place is given once");
+}
+
 #[tokio::test]
 async fn a_log_that_cannot_be_written_refuses_and_takes_in_again_when_it_can() {
     // A limit on file sizes would hold for the whole test process; a directory in the next file's place fails the same way.
@@ -251,10 +322,11 @@ fn settings_out_of_range_are_named() {
         max_exposure_queue: 0,
         known_ids: 0,
         keep_days: 40_000,
+        tend_ms: 0,
         ..EventsConfig::default()
     };
     let wrong: Vec<String> = wrong.validate().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
-    assert_eq!(wrong, ["segment_bytes", "max_queue", "max_exposure_queue", "known_ids", "keep_days"]);
+    assert_eq!(wrong, ["segment_bytes", "max_queue", "max_exposure_queue", "known_ids", "keep_days", "tend_ms"]);
     EventsConfig::default().validate().unwrap();
 }
 

@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::Follower;
 use super::config::{EventsConfig, Sync};
 use super::exposure_queue::ExposureReceiver;
+use super::forgotten::{ForgottenList, hex};
 use super::ids::KnownIds;
-use super::log::Refusal;
+use super::log::{Refusal, read_records};
 use super::metrics::EventsMetrics;
 use super::record::{Exposed, Logged, Record};
 use super::segment::{Removed, Segment, SegmentError, io_error, sync_directory};
@@ -36,6 +39,11 @@ pub(super) enum Command {
         user: String,
         done: oneshot::Sender<Result<Forgotten, Refusal>>,
     },
+    /// The users whose ids have these hashes.
+    ForgetHashed {
+        hashes: HashSet<String>,
+        done: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Exposures wait in their own queue.
     Expose,
     /// Exposures that somebody waits for.
@@ -51,6 +59,12 @@ struct Request {
     done: oneshot::Sender<Result<Recorded, Refusal>>,
 }
 
+/// What the log remembers beside its events.
+pub(super) struct Known {
+    pub(super) ids: KnownIds,
+    pub(super) forgotten: ForgottenList,
+}
+
 /// What the thread owns.
 pub(super) struct Writer {
     config: EventsConfig,
@@ -61,6 +75,7 @@ pub(super) struct Writer {
     active: Segment,
     file: File,
     ids: KnownIds,
+    forgotten: ForgottenList,
     metrics: EventsMetrics,
     follower: Box<dyn Follower>,
     /// A sync failed: nobody knows what the disk holds, until the files are read again.
@@ -73,10 +88,21 @@ pub(super) struct Writer {
     _lock: File,
 }
 
-/// Works until nobody can ask any more.
-pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>, mut shown: ExposureReceiver) {
-    while let Some(first) = waiting.blocking_recv() {
-        let mut next = Some(first);
+/// Works until nobody can ask any more. `clock` is the thread's own, for waiting with an end.
+pub(super) fn run(
+    mut writer: Writer,
+    mut waiting: mpsc::Receiver<Command>,
+    mut shown: ExposureReceiver,
+    clock: &Runtime,
+) {
+    let pause = Duration::from_millis(writer.config.tend_ms);
+    loop {
+        let mut next = match clock.block_on(async { timeout(pause, waiting.recv()).await }) {
+            Ok(Some(first)) => Some(first),
+            Ok(None) => break,
+            // Nobody asked anything: what is there grows old all the same.
+            Err(_) => None,
+        };
         while let Some(command) = next.take() {
             match command {
                 Command::Forget { user, done } => {
@@ -84,6 +110,10 @@ pub(super) fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Command>, mut 
                     writer.expose(&mut shown);
                     // Whoever asked may be gone; the work is done all the same.
                     let _gone = done.send(writer.forget(&user));
+                }
+                Command::ForgetHashed { hashes, done } => {
+                    writer.expose(&mut shown);
+                    let _gone = done.send(writer.forget_hashed(&hashes));
                 }
                 Command::Record { events, now_ms, done } => {
                     let mut batch = Batch::default();
@@ -158,7 +188,7 @@ impl Writer {
     pub(super) fn new(
         config: EventsConfig,
         mut segments: Vec<Segment>,
-        ids: KnownIds,
+        Known { ids, forgotten }: Known,
         metrics: EventsMetrics,
         follower: Box<dyn Follower>,
         lock: File,
@@ -177,6 +207,7 @@ impl Writer {
             active,
             file,
             ids,
+            forgotten,
             metrics,
             follower,
             broken: false,
@@ -284,14 +315,35 @@ impl Writer {
     }
 
     fn forget(&mut self, user: &str) -> Result<Forgotten, Refusal> {
-        let outcome = self.rewrite_without(user);
+        let outcome = self.forgotten.add(&[hex(user.as_bytes())]).and_then(|()| self.rewrite_without(user));
         if outcome.is_ok() {
             self.follower.forgotten(user);
         }
-        outcome.map_err(|error| {
-            tracing::error!(%error, "a user could not be forgotten");
-            Refusal::Unwritable
-        })
+        outcome.map_err(|error| not_forgotten(&error))
+    }
+
+    fn forget_hashed(&mut self, hashes: &HashSet<String>) -> Result<(), Refusal> {
+        let outcome = self.forgotten.add(hashes).and_then(|()| {
+            let users = self.users_of(hashes)?;
+            users.iter().try_for_each(|user| self.rewrite_without(user).map(drop))?;
+            Ok(users)
+        });
+        let users = outcome.map_err(|error| not_forgotten(&error))?;
+        self.follower.forgotten_elsewhere(&users, &|user| hashes.contains(&hex(user.as_bytes())));
+        Ok(())
+    }
+
+    /// The users in the log whose ids have these hashes.
+    fn users_of(&self, hashes: &HashSet<String>) -> Result<Vec<String>, SegmentError> {
+        let (mut users, mut seen) = (Vec::new(), HashSet::new());
+        read_records(&self.config.path, &mut |record| {
+            let user = record.user_id();
+            if !seen.contains(user) {
+                seen.insert(user.to_owned());
+                users.extend(hashes.contains(&hex(user.as_bytes())).then(|| user.to_owned()));
+            }
+        })?;
+        Ok(users)
     }
 
     fn rewrite_without(&mut self, user: &str) -> Result<Forgotten, SegmentError> {
@@ -324,15 +376,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Between batches: begins a new segment when the active one is full, and deletes what is too old.
+    /// Between batches, and now and then without any: begins a new segment when the active one is full or reaches far back,
+    /// and deletes what is too old.
     fn tend(&mut self) {
-        if self.active.bytes >= self.config.segment_bytes
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let keep = i64::from(self.config.keep_days) * DAY_MS;
+        // A segment goes as a whole: so nothing is kept for longer than a quarter, or a day, beyond what is asked for.
+        let reaches_back = keep > 0 && self.active.oldest_ms < now.saturating_sub((keep / 4).min(DAY_MS));
+        if (self.active.bytes >= self.config.segment_bytes || reaches_back)
             && !self.active.is_empty()
             && let Err(error) = self.roll()
         {
-            tracing::error!(%error, "the event log stays with its full segment");
+            tracing::error!(%error, "the event log stays with its full or old segment");
         }
-        if let Err(error) = self.delete_old() {
+        if let Err(error) = self.delete_older(now.saturating_sub(keep)) {
             tracing::error!(%error, "an old segment of the event log stays");
         }
         if self.config.parquet
@@ -358,12 +415,10 @@ impl Writer {
         Ok(())
     }
 
-    fn delete_old(&mut self) -> io::Result<()> {
+    fn delete_older(&mut self, oldest: i64) -> io::Result<()> {
         if self.config.keep_days == 0 {
             return Ok(());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        let oldest = now - i64::from(self.config.keep_days) * DAY_MS;
         let before = self.closed.len();
         // From the front only: an event is never older in the log than one before it that stays.
         while let Some(first) = self.closed.first().filter(|segment| segment.newest_ms < oldest) {
@@ -374,4 +429,9 @@ impl Writer {
         }
         if self.closed.len() < before { sync_directory(&self.config.path) } else { Ok(()) }
     }
+}
+
+fn not_forgotten(error: &SegmentError) -> Refusal {
+    tracing::error!(%error, "a user could not be forgotten");
+    Refusal::Unwritable
 }

@@ -1,5 +1,7 @@
 //! Units to buckets and buckets to arms, as GrowthBook's SDKs do it (<https://docs.growthbook.io/lib/build-your-own>), so
-//! that any of them puts a unit into the same arm. `tests/vectors/assignment.json` holds examples for other languages.
+//! that they put a unit into the same arm. Seed and unit are hashed as bytes of UTF-8; GrowthBook's JavaScript SDK hashes
+//! UTF-16 code units, so that it may differ where they are not ASCII. `tests/vectors/assignment.json` holds examples for
+//! other languages.
 
 use serde::{Deserialize, Serialize};
 

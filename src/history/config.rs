@@ -27,8 +27,10 @@ pub enum StoreKind {
 pub struct HistoryConfig {
     /// Where histories are kept.
     pub store: StoreKind,
-    /// Newest events kept of each user; 1 to 10,000. An event takes about 60 bytes and its item id.
+    /// Newest events kept of each user, hides aside; 1 to 10,000. An event takes about 60 bytes and its item id.
     pub max_events: usize,
+    /// Newest hides kept of each user; 1 to 10,000.
+    pub max_hides: usize,
     /// Users kept in memory; those not seen for long make room. 1 to 1,000,000,000.
     pub max_users: usize,
     /// The embedded store's file.
@@ -73,6 +75,7 @@ impl Default for HistoryConfig {
         Self {
             store: StoreKind::Memory,
             max_events: 200,
+            max_hides: 1000,
             max_users: 1_000_000,
             path: PathBuf::new(),
             timeout_ms: 50,
@@ -132,6 +135,7 @@ impl HistoryConfig {
             }
         };
         within("max_events", self.max_events as u64, 1, 10_000);
+        within("max_hides", self.max_hides as u64, 1, 10_000);
         within("max_users", self.max_users as u64, 1, 1_000_000_000);
         within("timeout_ms", self.timeout_ms, 1, 60_000);
         within("retry_ms", self.retry_ms, 1, 60_000);

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::HistoryConfig;
+use super::bounds::Bounds;
 use super::encoding;
 use super::store::{HistoryStore, Mark, Noted, Place, StoreError, user_key};
 use crate::domain::Event;
@@ -34,7 +35,7 @@ pub struct EmbeddedStore {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    max_events: usize,
+    bounds: Bounds,
     database: Database,
     unsynced: AtomicU32,
 }
@@ -50,7 +51,7 @@ impl EmbeddedStore {
             std::fs::create_dir_all(directory).map_err(file_error(&path))?;
         }
         let database = Database::create(&path).map_err(file_error(&path))?;
-        let inner = Inner { path: path.clone(), max_events: config.max_events, database, unsynced: AtomicU32::new(0) };
+        let inner = Inner { path: path.clone(), bounds: Bounds::of(config), database, unsynced: AtomicU32::new(0) };
         inner.check_format()?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -125,9 +126,9 @@ impl Inner {
                 let kept = kept.map_or(Ok(Vec::new()), |value| read_all(value.value()));
                 let mut kept = kept.map_err(|reason| self.damaged(reason))?;
                 noted.iter().for_each(|noted| insert(&mut kept, noted));
-                let dropped = kept.len().saturating_sub(self.max_events);
+                self.bounds.cut(&mut kept, |kept| &kept.event);
                 let mut value = Vec::new();
-                kept[dropped..].iter().for_each(|kept| kept.write(&mut value));
+                kept.iter().for_each(|kept| kept.write(&mut value));
                 table.insert(key.as_slice(), value.as_slice()).map_err(file_error(&self.path))?;
             }
             if let Some((log, last)) = place {

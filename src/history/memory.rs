@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use prometheus::Registry;
 
 use super::HistoryConfig;
+use super::bounds::{Bounds, is_hide};
 use super::metrics::MemoryMetrics;
 use super::store::{HistoryStore, Noted, Place, StoreError};
 use crate::domain::Event;
@@ -20,7 +21,7 @@ use crate::domain::Event;
 /// and costs a look-up no more than setting a flag.
 #[derive(Debug)]
 pub struct MemoryStore {
-    max_events: usize,
+    bounds: Bounds,
     max_users: usize,
     users: DashMap<Arc<str>, Recent>,
     /// Every user of the map once, but for those who are just being added.
@@ -32,15 +33,24 @@ pub struct MemoryStore {
 struct Recent {
     /// By time; of the same second in the order of arrival.
     events: VecDeque<Event>,
+    /// How many of them are hides.
+    hides: usize,
     touched: AtomicBool,
 }
 
 impl Recent {
-    fn insert(&mut self, event: Event, limit: usize) {
+    fn insert(&mut self, event: Event, bounds: Bounds) {
+        let hide = is_hide(&event);
+        self.hides += usize::from(hide);
         let place = self.events.iter().rposition(|older| older.time <= event.time).map_or(0, |last| last + 1);
         self.events.insert(place, event);
-        if self.events.len() > limit {
-            self.events.pop_front();
+        let (count, most) =
+            if hide { (self.hides, bounds.hides) } else { (self.events.len() - self.hides, bounds.events) };
+        if count > most
+            && let Some(oldest) = self.events.iter().position(|older| is_hide(older) == hide)
+        {
+            self.events.remove(oldest);
+            self.hides -= usize::from(hide);
         }
     }
 }
@@ -49,11 +59,11 @@ impl MemoryStore {
     /// An empty store. Fails when its metrics are registered already. The config is taken as valid.
     pub fn new(config: &HistoryConfig, registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = MemoryMetrics::new(registry)?;
-        let HistoryConfig { max_events, max_users, .. } = *config;
-        Ok(Self { max_events, max_users, users: DashMap::new(), ring: Mutex::default(), metrics })
+        let (bounds, max_users) = (Bounds::of(config), config.max_users);
+        Ok(Self { bounds, max_users, users: DashMap::new(), ring: Mutex::default(), metrics })
     }
 
-    /// Adds one event in its place by time. When the user has too many, the oldest goes.
+    /// Adds one event in its place by time. When the user has too many, the oldest goes; hides have a bound of their own.
     pub fn append(&self, user: &str, event: Event) {
         self.extend(user, [event]);
     }
@@ -92,6 +102,15 @@ impl MemoryStore {
         recent.events.len()
     }
 
+    /// Drops all that is kept of the users that `is_one` names.
+    pub fn remove_all(&self, is_one: &dyn Fn(&str) -> bool) {
+        let users: Vec<Arc<str>> =
+            self.users.iter().map(|user| Arc::clone(user.key())).filter(|user| is_one(user)).collect();
+        for user in &users {
+            self.remove(user);
+        }
+    }
+
     /// How many users have events.
     pub fn len(&self) -> usize {
         self.users.len()
@@ -109,7 +128,7 @@ impl MemoryStore {
         }
         if let Some(mut recent) = self.users.get_mut(user) {
             *recent.touched.get_mut() = true;
-            events.for_each(|event| recent.insert(event, self.max_events));
+            events.for_each(|event| recent.insert(event, self.bounds));
             return;
         }
         let name: Arc<str> = user.into();
@@ -118,7 +137,7 @@ impl MemoryStore {
             added = true;
             Recent::default()
         });
-        events.for_each(|event| recent.insert(event, self.max_events));
+        events.for_each(|event| recent.insert(event, self.bounds));
         drop(recent);
         if added {
             self.enter_ring(name);

@@ -5,6 +5,7 @@
 //! failure the log can be read again from there. [`Histories`] is what requests ask: it waits no longer than it may, and
 //! says when it went without an answer.
 
+mod bounds;
 mod config;
 mod embedded;
 mod encoding;

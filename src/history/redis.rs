@@ -1,8 +1,8 @@
-//! The store in Redis, where servers share it: of each user a sorted set under a hash of the user's id, whose members are
-//! whole events and whose scores are their times. The same event is the same member, so that adding it again changes
+//! The store in Redis, where servers share it: of each user a sorted set under a hash of the user's id, and one for hides,
+//! which have a bound of their own. Members are whole events and scores their times. The same event is the same member, so that adding it again changes
 //! nothing: a batch of which nobody knows whether it came through is sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use redis::{Client, ClientTlsConfig, Pipeline, RedisError, RedisResult, TlsCerti
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use super::bounds::{Bounds, is_hide};
 use super::store::{HistoryStore, Noted, Place, StoreError, user_key};
 use super::{HistoryConfig, RedisConfig, encoding};
 use crate::domain::Event;
@@ -33,7 +34,7 @@ const DAY_S: i64 = 86_400;
 /// Histories in Redis.
 pub struct RedisStore {
     config: RedisConfig,
-    max_events: usize,
+    bounds: Bounds,
     links: Vec<Link>,
     next: AtomicUsize,
 }
@@ -63,9 +64,9 @@ impl RedisStore {
     /// # Errors
     /// When the URL is none.
     pub fn new(config: &HistoryConfig) -> Result<Self, StoreError> {
-        let HistoryConfig { max_events, redis: config, .. } = config;
+        let (bounds, config) = (Bounds::of(config), &config.redis);
         let links = (0..config.pool).map(|_| Link::new(config)).collect::<Result<_, _>>()?;
-        Ok(Self { config: config.clone(), max_events: *max_events, links, next: AtomicUsize::new(0) })
+        Ok(Self { config: config.clone(), bounds, links, next: AtomicUsize::new(0) })
     }
 
     fn key(&self, user: &str) -> String {
@@ -122,19 +123,31 @@ impl RedisStore {
 
     fn add(&self, pipeline: &mut Pipeline, user: &str, events: &[&Noted]) {
         let key = self.key(user);
-        let add = pipeline.cmd("ZADD").arg(&key).arg("NX");
-        for Noted { mark, order, event, .. } in events {
-            let mut member = vec![encoding::VERSION];
-            encoding::write(*mark, event, &mut member);
-            add.arg(score(event.time, *order)).arg(member);
-        }
-        add.ignore();
-        let beyond = -(self.max_events as i64) - 1;
-        pipeline.cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(beyond).ignore();
-        if self.config.keep_days > 0 {
-            pipeline.cmd("EXPIRE").arg(&key).arg(i64::from(self.config.keep_days) * DAY_S).ignore();
+        let (hides, others): (Vec<&Noted>, Vec<&Noted>) =
+            events.iter().copied().partition(|noted| is_hide(&noted.event));
+        for (key, events, most) in [(of_hides(&key), hides, self.bounds.hides), (key, others, self.bounds.events)] {
+            if !events.is_empty() {
+                let add = pipeline.cmd("ZADD").arg(&key).arg("NX");
+                for Noted { mark, order, event, .. } in events {
+                    let mut member = vec![encoding::VERSION];
+                    encoding::write(*mark, event, &mut member);
+                    add.arg(score(event.time, *order)).arg(member);
+                }
+                add.ignore();
+                pipeline.cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(-(most as i64) - 1).ignore();
+            }
+            // Of both, whichever the event is in: neither goes before the other.
+            if self.config.keep_days > 0 {
+                pipeline.cmd("EXPIRE").arg(&key).arg(i64::from(self.config.keep_days) * DAY_S).ignore();
+            }
         }
     }
+}
+
+/// Where the hides of the user stand whose other events are under `key`: in a cluster on the same node, which goes by what is
+/// in braces.
+fn of_hides(key: &str) -> String {
+    format!("{{{key}}}:hides")
 }
 
 /// By time, and within a second by order.
@@ -225,15 +238,27 @@ impl HistoryStore for RedisStore {
     async fn recent(&self, user: &str) -> Result<Vec<Event>, StoreError> {
         let key = self.key(user);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(-1);
-        let found = self.ask(&pipeline).await?.into_iter().next().unwrap_or(Value::Nil);
+        for key in [&key, &of_hides(&key)] {
+            pipeline.cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES");
+        }
         let damaged = |reason: String| StoreError::Format { place: format!("Redis key {key}"), reason };
-        let members: Vec<Vec<u8>> = from_redis_value(found).map_err(|error| damaged(error.to_string()))?;
-        let read = |member: Vec<u8>| match member.split_first() {
-            Some((&encoding::VERSION, rest)) => encoding::read(rest).map(|(_, event, _)| event),
+        let read = |member: &[u8]| match member.split_first() {
+            Some((&encoding::VERSION, rest)) => encoding::read(rest).map(|(mark, event, _)| (mark, event)),
             other => Err(format!("version {:?}, expected {}", other.map(|(version, _)| version), encoding::VERSION)),
         };
-        members.into_iter().map(|member| read(member).map_err(damaged)).collect()
+        let (mut events, mut hidden) = (Vec::new(), HashSet::new());
+        for found in self.ask(&pipeline).await? {
+            let members: Vec<(Vec<u8>, f64)> = from_redis_value(found).map_err(|error| damaged(error.to_string()))?;
+            for (member, score) in members {
+                let (mark, event) = read(&member).map_err(damaged)?;
+                // A hide from before they had a set of their own may stand in both.
+                if !is_hide(&event) || hidden.insert(mark) {
+                    events.push((score, event));
+                }
+            }
+        }
+        events.sort_by(|one, other| one.0.total_cmp(&other.0));
+        Ok(events.into_iter().map(|(_, event)| event).collect())
     }
 
     async fn append(&self, events: &[Noted], place: Option<Place<'_>>) -> Result<(), StoreError> {
@@ -273,9 +298,11 @@ impl HistoryStore for RedisStore {
     async fn remove(&self, user: &str) -> Result<usize, StoreError> {
         let key = self.key(user);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("ZCARD").arg(&key);
-        pipeline.cmd("DEL").arg(&key).ignore();
-        let count = self.ask(&pipeline).await?.into_iter().next().unwrap_or(Value::Nil);
-        Ok(from_redis_value(count).unwrap_or(0))
+        for key in [&key, &of_hides(&key)] {
+            pipeline.cmd("ZCARD").arg(key);
+            pipeline.cmd("DEL").arg(key).ignore();
+        }
+        let counts = self.ask(&pipeline).await?;
+        Ok(counts.into_iter().map(|count| from_redis_value::<usize>(count).unwrap_or(0)).sum())
     }
 }

@@ -110,7 +110,7 @@ pub trait HistoryStore: Debug + Send + Sync {
     async fn recent(&self, user: &str) -> Result<Vec<Event>, StoreError>;
 
     /// Takes the events in, each in its place by time; those whose mark it holds are left out. When a user has too many,
-    /// the oldest go. `place` is remembered no earlier than the events are.
+    /// the oldest go; hides have a bound of their own. `place` is remembered no earlier than the events are.
     async fn append(&self, events: &[Noted], place: Option<Place<'_>>) -> Result<(), StoreError>;
 
     /// How far the store has followed that log; 0: not at all, or it forgets when the process ends.

@@ -98,18 +98,49 @@ async fn no_file_names_a_user_and_one_of_another_version_is_refused() {
     assert!(matches!(EmbeddedStore::open(&other), Err(StoreError::File { .. })));
 }
 
+/// Of a store that keeps 3 events and 2 hides of a user: "hide-1" is older than all else.
+async fn hides_have_a_bound_of_their_own(store: &dyn HistoryStore) {
+    let hide = |place: u64, item: &str, time: i64| {
+        let mut noted = logged("ann", place, &[(item, time)]);
+        noted[0].event.kind = EventKind::Hide;
+        noted
+    };
+    store.append(&hide(1, "hide-1", 1), at(1)).await.unwrap();
+    store.append(&logged("ann", 2, &[("a", 2), ("b", 3), ("c", 4), ("d", 6)]), at(5)).await.unwrap();
+    assert_eq!(items(store, "ann").await, ["hide-1", "b", "c", "d"]);
+    store.append(&hide(6, "hide-2", 5), at(6)).await.unwrap();
+    assert_eq!(items(store, "ann").await, ["hide-1", "b", "c", "hide-2", "d"]);
+    store.append(&hide(7, "hide-3", 7), at(7)).await.unwrap();
+    store.append(&logged("ann", 8, &[("too old", 0)]), at(8)).await.unwrap();
+    assert_eq!(items(store, "ann").await, ["b", "c", "hide-2", "d", "hide-3"]);
+    assert_eq!(store.remove("ann").await.unwrap(), 5);
+    assert!(items(store, "ann").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_hidden_stays_so_however_much_is_done_after_it() {
+    let home = tempfile::tempdir().unwrap();
+    let config = HistoryConfig { max_hides: 2, ..config(&home.path().join("h.redb"), 3) };
+    hides_have_a_bound_of_their_own(&MemoryStore::new(&config, &Registry::new()).unwrap()).await;
+    hides_have_a_bound_of_their_own(&EmbeddedStore::open(&config).unwrap()).await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn a_file_holds_what_memory_does(events in prop::collection::vec((0..3usize, 0..9i64), 1..40), cuts in prop::collection::vec(1..9usize, 1..9)) {
+    fn a_file_holds_what_memory_does(events in prop::collection::vec((0..3usize, 0..9i64, any::<bool>()), 1..40), cuts in prop::collection::vec(1..9usize, 1..9)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let home = tempfile::tempdir().unwrap();
-        let config = config(&home.path().join("h.redb"), 5);
+        let config = HistoryConfig { max_hides: 2, ..config(&home.path().join("h.redb"), 5) };
         let memory = MemoryStore::new(&config, &Registry::new()).unwrap();
         let file = EmbeddedStore::open(&config).unwrap();
         let names: Vec<String> = (0..events.len()).map(|at| format!("i{at}")).collect();
         let noted: Vec<Noted> = events.iter().zip(&names).enumerate()
-            .flat_map(|(at, ((user, time), name))| logged(["a", "b", "c"][*user], at as u64 + 1, &[(name, *time)]))
+            .flat_map(|(at, ((user, time, hides), name))| {
+                let mut noted = logged(["a", "b", "c"][*user], at as u64 + 1, &[(name, *time)]);
+                noted[0].event.kind = if *hides { EventKind::Hide } else { EventKind::View };
+                noted
+            })
             .collect();
         runtime.block_on(async {
             let mut rest = &noted[..];
@@ -267,16 +298,19 @@ fn a_table_loads_once_however_often_and_what_is_wrong_with_one_is_named() {
         ],
     );
     for _ in 0..2 {
-        assert_eq!(load_table(&path, &store, runtime.handle()).unwrap(), 3);
+        assert_eq!(load_table(&path, &store, runtime.handle(), &|_| false).unwrap(), 3);
         let events = runtime.block_on(store.recent("ann")).unwrap();
         let told: Vec<_> = events.iter().map(|event| (event.item_id.as_str(), event.kind, event.value)).collect();
         let expected =
             [("a", EventKind::View, None), ("b", EventKind::Rating, Some(4.5)), ("c", EventKind::Purchase, None)];
         assert_eq!(told, expected);
     }
+    runtime.block_on(store.remove("ann")).unwrap();
+    assert_eq!(load_table(&path, &store, runtime.handle(), &|user| user == "ann").unwrap(), 0);
+    assert!(runtime.block_on(store.recent("ann")).unwrap().is_empty(), "who was forgotten is brought back");
     let refused = |columns: Vec<(&str, ArrayRef)>| {
         table(&path, columns);
-        load_table(&path, &store, runtime.handle()).unwrap_err().to_string()
+        load_table(&path, &store, runtime.handle(), &|_| false).unwrap_err().to_string()
     };
     let (users, items) = (texts(&[Some("u"); 4]), texts(&[Some("i"); 4]));
     let told = refused(vec![("user_id", users.clone()), ("item_id", items.clone())]);
@@ -290,5 +324,7 @@ fn a_table_loads_once_however_often_and_what_is_wrong_with_one_is_named() {
     let told = refused(vec![("user_id", users), ("item_id", items), ("time", times)]);
     assert!(told.contains("row 1, column user_id: 0 bytes"), "{told}");
     std::fs::write(&path, "no table").unwrap();
-    assert!(load_table(&path, &store, runtime.handle()).unwrap_err().to_string().contains("events.parquet"));
+    assert!(
+        load_table(&path, &store, runtime.handle(), &|_| false).unwrap_err().to_string().contains("events.parquet")
+    );
 }

@@ -72,13 +72,18 @@ pub enum TableError {
     Store(#[from] StoreError),
 }
 
-/// Writes every event of the file into the store, and answers how many they are. What the store holds already, from this
+/// Writes every event of the file into the store, but those of users that `left_out` names, and answers how many they are. What the store holds already, from this
 /// file or its beginning, it does not take in again. Blocks its thread on the file, and on the runtime's `handle` for the
 /// store.
 ///
 /// # Errors
 /// See [`TableError`]. What stands before the error may be in the store; the file may be loaded again.
-pub fn load_table(file: &Path, store: &dyn HistoryStore, handle: &tokio::runtime::Handle) -> Result<usize, TableError> {
+pub fn load_table(
+    file: &Path,
+    store: &dyn HistoryStore,
+    handle: &tokio::runtime::Handle,
+    left_out: &dyn Fn(&str) -> bool,
+) -> Result<usize, TableError> {
     let opened = contained(file, || File::open(file))?;
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = contained(file, || ParquetRecordBatchReaderBuilder::try_new_with_options(opened, options))?;
@@ -91,8 +96,8 @@ pub fn load_table(file: &Path, store: &dyn HistoryStore, handle: &tokio::runtime
     let mut places: HashMap<String, usize> = HashMap::new();
     while let Some(batch) = contained(file, || reader.next().transpose())? {
         let rows = Rows { file, first, batch: &batch };
-        let noted: Vec<Noted> =
-            rows.events()?.into_iter().map(|(user, event)| note(user, event, &mut places)).collect();
+        let events = rows.events()?.into_iter().filter(|(user, _)| !left_out(user));
+        let noted: Vec<Noted> = events.map(|(user, event)| note(user, event, &mut places)).collect();
         handle.block_on(store.append(&noted, None))?;
         loaded += noted.len();
         first += batch.num_rows();

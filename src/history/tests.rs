@@ -105,9 +105,10 @@ fn whole_histories_load() {
 
 #[test]
 fn every_wrong_bound_is_named() {
-    let wrong = HistoryConfig { max_events: 0, max_users: 0, ..HistoryConfig::default() }.validate().unwrap_err();
+    let wrong =
+        HistoryConfig { max_events: 0, max_hides: 0, max_users: 0, ..HistoryConfig::default() }.validate().unwrap_err();
     let fields: Vec<_> = wrong.iter().map(|violation| violation.field.as_str()).collect();
-    assert_eq!(fields, ["max_events", "max_users"]);
+    assert_eq!(fields, ["max_events", "max_hides", "max_users"]);
     assert!(HistoryConfig::default().validate().is_ok());
 }
 
@@ -119,6 +120,10 @@ fn a_removed_user_is_gone_and_leaves_no_place_behind() {
     }
     assert_eq!((store.remove("a"), store.remove("a"), store.remove("nobody")), (1, 0, 0));
     assert!(store.recent("a", 1).is_empty());
+    store.append("b", event("x", 2));
+    store.remove_all(&|user| user == "b" || user == "nobody");
+    assert!(store.recent("b", 1).is_empty() && store.is_empty());
+    store.append("b", event("x", 1));
     store.append("c", event("x", 1));
     assert_eq!(store.len(), 2, "the removed user's place was free");
     store.append("a", event("y", 2));

@@ -105,7 +105,8 @@ impl Recorder {
     /// Removes all that is stored of the user: events and exposures from the log's files, and then the history.
     ///
     /// # Errors
-    /// As [`Recorder::record`]; of a stream the user's messages are erased first, and only this server's log is cleared.
+    /// As [`Recorder::record`]; of a stream the user's messages are erased first, and other servers clear their logs when they
+    /// hear of it.
     /// And `NotReady` when the history store cannot be reached: then the log holds nothing of the
     /// user any more, and the store may be asked again by the same call.
     pub async fn forget(&self, user: String) -> Result<Forgotten, Failure> {
@@ -126,7 +127,7 @@ impl Recorder {
     async fn forget_logged(&self, user: &str) -> Result<Forgotten, Failure> {
         let log = self.log.forget(user.to_owned());
         let outcome = match &self.stream {
-            Some(stream) => stream.forget(user, log).await.map_err(|error| unpublished(&error))?,
+            Some(stream) => stream.forget(user, self.log.name(), log).await.map_err(|error| unpublished(&error))?,
             None => log.await,
         };
         outcome.map_err(failure)
@@ -172,5 +173,10 @@ impl Follower for Remembered {
 
     fn forgotten(&mut self, user: &str) {
         self.0.remove(user);
+    }
+
+    fn forgotten_elsewhere(&mut self, _: &[String], is_one: &dyn Fn(&str) -> bool) {
+        // Also who is in no log, as histories may come from a file.
+        self.0.remove_all(is_one);
     }
 }

@@ -143,6 +143,14 @@ impl Follower for Told {
 
     /// The store is told by whoever asked for it, after the log: see [`FeedHandle::forget`].
     fn forgotten(&mut self, _user: &str) {}
+
+    /// Here nobody asks the store. Behind all that was recorded before; where the feed has ended there is no store.
+    fn forgotten_elsewhere(&mut self, users: &[String], _: &dyn Fn(&str) -> bool) {
+        for user in users {
+            let (done, _) = oneshot::channel();
+            let _ended = self.messages.blocking_send(Message::Forget { user: user.clone(), done });
+        }
+    }
 }
 
 impl FeedHandle {
@@ -181,7 +189,9 @@ impl Feed {
                 Ok(None) => return,
                 Ok(Some(Message::Forget { user, done })) => {
                     // Whoever asked may be gone; the work is done all the same.
-                    let _gone = done.send(self.store.remove(&user).await);
+                    if let Err(Err(error)) = done.send(self.store.remove(&user).await) {
+                        tracing::error!(%error, "a history stays in the store, whose user was forgotten elsewhere");
+                    }
                 }
                 Ok(Some(Message::Recorded { after, last, events, done })) if !behind => {
                     if self.take(after, last, events).await {

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use prometheus::Registry;
 
 use super::Recorder;
+use super::feed::feed;
 use super::tests::{ids, series};
 use super::{RecommendConfig, Recommender};
 use crate::domain::{Event, EventKind, Failure, RecommendRequest, UserEvent};
 use crate::engine::EngineMetrics;
 use crate::engine::fake::{FakeModel, index};
-use crate::events::EventsConfig;
+use crate::events::{EventsConfig, Follower};
 use crate::history::{Histories, HistoryConfig, HistoryStore, Mark, Noted, Place, StoreError};
 
 /// Remembers like a file does, unless it is away; may take its time.
@@ -175,6 +176,29 @@ async fn who_is_forgotten_is_gone_from_a_store_that_is_there_and_an_absent_one_i
     assert_eq!(followed(&store, "bob", 6).await, named(0..6));
     assert_eq!(recorder.forget("cid".into()).await.unwrap().history_events, 0, "it never came to the store");
     assert!(followed(&store, "ann", 0).await.is_empty() && followed(&store, "cid", 0).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_forgotten_elsewhere_is_gone_from_the_store_too() {
+    let store = Arc::new(Distant::default());
+    let noted = ["ann", "bob"].map(|user| {
+        let event = click(user, 1);
+        Noted { user: user.into(), mark: Mark::of(&event, "l", 1), order: 1, event: event.event }
+    });
+    store.append(&noted, Some(Place { log: "l", last: 1 })).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (mut told, _handle, feed) =
+        feed(Arc::clone(&store) as _, home.path().to_owned(), Duration::from_millis(20), &Registry::new()).unwrap();
+    let running = tokio::spawn(feed.run());
+    let hears = move || told.forgotten_elsewhere(&["ann".to_owned()], &|user| user == "ann");
+    tokio::task::spawn_blocking(hears).await.unwrap();
+    let began = Instant::now();
+    while store.users.lock().unwrap().contains_key("ann") {
+        assert!(began.elapsed() < Duration::from_secs(20), "the history stays");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.users.lock().unwrap().contains_key("bob"));
+    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

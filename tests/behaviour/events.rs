@@ -14,6 +14,8 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
+use reg4rec::domain::{EventKind, Item};
+use reg4rec::training::dataset::{Dataset, DatasetItem, Interaction};
 use reg4rec::wire::client::EventServiceClient;
 use reg4rec::wire::v1;
 use reg4rec::wire::v1::record_result::Outcome;
@@ -145,6 +147,51 @@ async fn the_next_request_knows_what_was_recorded_also_after_a_restart_and_not_w
     let to = channel(&process).await;
     assert!(Client::new(to.clone()).recommend(user("ann")).await.unwrap().into_inner().cold_start);
     assert!(!Client::new(to).recommend(user("bob")).await.unwrap().into_inner().cold_start);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_data_set_brings_at_every_start_does_not_bring_back_who_was_forgotten() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, log, data) = (home.path().join("tiny"), home.path().join("log"), home.path().join("data"));
+    bundle::write(&dir, 0.0);
+    let item = |number: u32| DatasetItem {
+        item: Item {
+            id: format!("item-{number}"),
+            title: None,
+            brand: None,
+            categories: Vec::new(),
+            price: None,
+            eligible: true,
+        },
+        text: None,
+        embedding: None,
+    };
+    let sequence = |user: u32| {
+        let event = |item: u32| Interaction { user, item, time: i64::from(item), kind: EventKind::Click, value: None };
+        (0..3).map(event).collect::<Vec<_>>()
+    };
+    let users = vec!["ann".to_owned(), "bob".to_owned()];
+    std::fs::create_dir(&data).unwrap();
+    let set = Dataset::new(users, (0..3).map(item).collect(), vec![sequence(0), sequence(1)]).unwrap();
+    set.write(&data).unwrap();
+    let serve = || {
+        let (dir, log, data) = (dir.clone(), log.clone(), data.clone());
+        let settings = move |server: &mut Command| {
+            server.env("REG4REC__EVENTS__PATH", log).env("REG4REC__BUNDLE__HISTORIES", data);
+        };
+        async move { tokio::task::spawn_blocking(move || Process::start_with(&dir, settings)).await.unwrap() }
+    };
+    let cold = async |process: &Process, who: &str| {
+        let to = channel(process).await;
+        Client::new(to).recommend(user(who)).await.unwrap().into_inner().cold_start
+    };
+    let process = serve().await;
+    assert!(!cold(&process, "ann").await && !cold(&process, "bob").await);
+    assert_eq!(tool(&["forget", "--admin", process.admin(), "--user", "ann", "--json"])["history_events"], 3);
+    assert!(cold(&process, "ann").await);
+    drop(process);
+    let process = serve().await;
+    assert!(cold(&process, "ann").await && !cold(&process, "bob").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

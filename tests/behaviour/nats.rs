@@ -77,6 +77,15 @@ async fn followed(log: &Path, count: usize) -> BTreeMap<String, usize> {
     }
 }
 
+/// Waits until no file of a log holds the text.
+async fn until_gone(log: &Path, text: &str) {
+    let began = Instant::now();
+    while found_below(log, text) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{text} is still in {}", log.display());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn tool(arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_reg4rec")).args(arguments).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
@@ -126,17 +135,27 @@ async fn every_server_has_what_any_was_told_and_who_is_forgotten_is_gone_from_th
     assert_eq!(logged(&three), in_one);
 
     assert!(found_below(&nats.home, "a-certain-user"));
-    for (server, log) in [(&first, &one), (&second, &two)] {
-        let gone = tool(&["forget", "--admin", server.admin(), "--user", "a-certain-user", "--json"]);
-        assert_eq!((&gone["logged_events"], &gone["history_events"]), (&json!(2), &json!(2)));
-        assert!(!found_below(log, "a-certain-user"));
-    }
+    let gone = tool(&["forget", "--admin", first.admin(), "--user", "a-certain-user", "--json"]);
+    assert_eq!((&gone["logged_events"], &gone["history_events"]), (&json!(2), &json!(2)));
+    assert!(!found_below(&one, "a-certain-user"));
     assert!(!found_below(&nats.home, "a-certain-user") && found_below(&nats.home, "bob"));
+    // The others hear of it: the other server, which forgets the history too, and whoever follows later.
+    until_gone(&two, "a-certain-user").await;
+    let began = Instant::now();
+    while !Client::new(to_second.clone()).recommend(user("a-certain-user")).await.unwrap().into_inner().cold_start {
+        assert!(began.elapsed() < Duration::from_secs(20), "the history stays at the other server");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(tool(&follow), json!({"messages": 1}));
+    assert!(!found_below(&three, "a-certain-user") && found_below(&three, "bob"));
     drop(first);
     let first = serve(&dir, &one, &nats).await;
     let to_first = channel(&first).await;
     assert!(Client::new(to_first.clone()).recommend(user("a-certain-user")).await.unwrap().into_inner().cold_start);
     assert!(!Client::new(to_first).recommend(user("bob")).await.unwrap().into_inner().cold_start);
+    // Who comes back is heard of as anybody.
+    assert_eq!(record(&to_second, vec![click("a-certain-user", 5, "e9")]).await.unwrap(), (1, 0));
+    assert!(followed(&one, 3).await.contains_key("e9"));
 }
 
 /// The report of the only experiment, once it has joined so many events; of the log with this report.
@@ -182,11 +201,10 @@ async fn what_one_server_showed_and_another_heard_of_is_joined_in_the_log_of_eac
     assert_eq!(in_one["experiments"], in_two["experiments"]);
 
     // Who leaves takes the exposures of both along.
-    for (server, log) in [(&first, &one), (&second, &two)] {
-        let gone = tool(&["forget", "--admin", server.admin(), "--user", "user-1-", "--json"]);
-        assert_eq!((&gone["logged_events"], &gone["logged_exposures"]), (&json!(1), &json!(1)));
-        assert!(!found_below(log, "user-1-"));
-    }
+    let gone = tool(&["forget", "--admin", first.admin(), "--user", "user-1-", "--json"]);
+    assert_eq!((&gone["logged_events"], &gone["logged_exposures"]), (&json!(1), &json!(1)));
+    assert!(!found_below(&one, "user-1-"));
+    until_gone(&two, "user-1-").await;
     assert!(!found_below(&nats.home, "user-1-") && found_below(&nats.home, "user-2-"));
 }
 

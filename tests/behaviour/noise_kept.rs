@@ -185,7 +185,9 @@ impl Brought {
     fn read(self, file: &Path, store: &MemoryStore, runtime: &tokio::runtime::Handle) -> Result<(), String> {
         match self {
             Brought::Items => read_items(file).map(drop).map_err(|error| error.to_string()),
-            Brought::Events => load_table(file, store, runtime).map(drop).map_err(|error| error.to_string()),
+            Brought::Events => {
+                load_table(file, store, runtime, &|_| false).map(drop).map_err(|error| error.to_string())
+            }
         }
     }
 }

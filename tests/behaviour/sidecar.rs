@@ -301,6 +301,22 @@ fn a_cycle_that_learnt_from_a_user_who_was_forgotten_meanwhile_begins_anew() {
 }
 
 #[test]
+fn a_published_bundle_asks_its_golden_requests_for_nobody_of_the_log() {
+    let (home, registry, first) = started();
+    let file = settings(home.path(), &registry, LENIENT);
+    assert_eq!(outcome(&once(&file).output().unwrap())["result"], "published");
+    let version = registry.current("default").unwrap().filter(|now| *now != first).unwrap();
+    let golden = load(&registry.directory("default", &version).unwrap()).unwrap().golden;
+    let data = Dataset::read(&shop().data).unwrap();
+    let before = data.sequences.iter().flatten();
+    let before = before.map(|event| (data.items[event.item as usize].item.id.clone(), event.time));
+    let since = deeds().into_iter().map(|deed| (deed.event.item_id, deed.event.time));
+    let done: std::collections::HashSet<(String, i64)> = before.chain(since).collect();
+    let asked: Vec<_> = golden.iter().flat_map(|golden| &golden.history).collect();
+    assert!(golden.len() == 8 && asked.iter().all(|event| !done.contains(&(event.item_id.clone(), event.time))));
+}
+
+#[test]
 fn a_candidate_whose_bundle_was_replaced_meanwhile_is_not_published() {
     let (home, registry, _) = started();
     let file = settings(home.path(), &registry, LENIENT);

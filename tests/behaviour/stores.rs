@@ -272,7 +272,9 @@ async fn a_cluster_keeps_histories_as_one_redis_does() {
         .map(|at| {
             let (who, item_id) = (format!("user-{}", at % 40), format!("item-{at}"));
             expected.entry(who.clone()).or_default().push(item_id.clone());
-            let event = Event { item_id, kind: EventKind::View, time: 5, value: None };
+            // Hides stand under a key of their own, and come in their place all the same.
+            let kind = if at % 3 == 0 { EventKind::Hide } else { EventKind::View };
+            let event = Event { item_id, kind, time: 5, value: None };
             let logged = UserEvent {
                 user_id: who.clone(),
                 event: event.clone(),
@@ -292,6 +294,21 @@ async fn a_cluster_keeps_histories_as_one_redis_does() {
     assert_eq!(store.place("log").await.unwrap(), 199);
     assert_eq!((store.remove("user-3").await.unwrap(), store.remove("user-3").await.unwrap()), (5, 0));
     assert!(store.recent("user-3").await.unwrap().is_empty());
+
+    // Each sort has its bound: of user-0 the items 0 and 120 are hidden, and 40, 80 and 160 viewed.
+    let url = Secret::new(format!("redis://127.0.0.1:{}", redis.port));
+    let small = RedisConfig { url, cluster: true, prefix: "small".into(), ..RedisConfig::default() };
+    let small = HistoryConfig {
+        store: StoreKind::Redis,
+        redis: small,
+        max_events: 1,
+        max_hides: 2,
+        ..HistoryConfig::default()
+    };
+    let small = RedisStore::new(&small).unwrap();
+    small.append(&noted, Some(Place { log: "log", last: 199 })).await.unwrap();
+    let kept = small.recent("user-0").await.unwrap().into_iter().map(|event| event.item_id);
+    assert_eq!(kept.collect::<Vec<_>>(), ["item-0", "item-120", "item-160"]);
 }
 
 #[tokio::test]

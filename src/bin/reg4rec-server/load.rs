@@ -99,7 +99,7 @@ pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyho
     let (settings, of_histories) = (config.history.clone(), registry.clone());
     let opened = tokio::task::spawn_blocking(move || Histories::open(&settings, &of_histories)).await?;
     let histories = opened.context("history")?;
-    histories::fill(&histories, &config.bundle.histories).await?;
+    histories::fill(&histories, &config.bundle.histories, &config.events.path).await?;
     let recorder = open_log(config, &histories, registry).await?;
     let recommender = Recommender::new(vec![variant], default, histories, config.recommend, registry)?;
     let book = ExperimentBook::open(&config.experiments).context("experiments.path")?;

@@ -166,7 +166,8 @@ pub struct Forget {
     admin: Option<String>,
     #[command(flatten)]
     access: channel::Access,
-    /// The directory of an event log instead; no server may be writing it
+    /// The directory of an event log instead; nobody may be writing it. (A server or `follow` that shares a stream with the
+    /// one that is asked hears of it, and needs no asking)
     #[arg(long, value_name = "DIR")]
     log: Option<PathBuf>,
     /// Print one JSON object and nothing else

@@ -9,6 +9,7 @@ use prometheus::Registry;
 use serde_json::json;
 
 use reg4rec::config::{self, Layers};
+use reg4rec::events::ForgottenUsers;
 use reg4rec::history::{Histories, StoreKind, load_table};
 
 #[derive(Debug, Subcommand)]
@@ -35,13 +36,18 @@ impl Command {
         let environment =
             std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         let layers = Layers { file: Some(&config), environment: environment.collect(), flags: Vec::new() };
-        let history = config::read(&layers)?.history;
+        let settings = config::read(&layers)?;
+        let history = settings.history;
         ensure!(history.store != StoreKind::Memory, "history.store is \"memory\", expected \"embedded\" or \"redis\"");
         let runtime = tokio::runtime::Runtime::new()?;
         let within = runtime.enter();
         let histories = Histories::open(&history, &Registry::new()).context("history")?;
         let began = std::time::Instant::now();
-        let events = load_table(&file, histories.store().as_ref(), runtime.handle())?;
+        let log = settings.events.path;
+        let forgotten =
+            if log.as_os_str().is_empty() { ForgottenUsers::default() } else { ForgottenUsers::read(&log)? };
+        let left_out = |user: &str| forgotten.contains(user);
+        let events = load_table(&file, histories.store().as_ref(), runtime.handle(), &left_out)?;
         drop(within);
         let seconds = began.elapsed().as_secs_f64();
         if json {

@@ -3,15 +3,18 @@
 use super::draft::{Draft, Finished, Told};
 use super::{EventsArgs, ImportError};
 use crate::domain::EventKind;
-use crate::events;
+use crate::events::{self, ForgottenUsers};
 use crate::training::dataset::Dataset;
 
-/// Reads the data set, then the log. Hidden items are left out: nobody is to be led to them.
+/// Reads the data set, then the log. Hidden items are left out: nobody is to be led to them. So are the data set's users whom
+/// the log was asked to forget.
 pub(super) fn import(args: &EventsArgs) -> Result<Finished, ImportError> {
     let mut draft = Draft::timed();
     if let Some(directory) = &args.after {
         let before = Dataset::read(directory)?;
-        for (user, sequence) in before.user_ids.iter().zip(&before.sequences) {
+        let forgotten = ForgottenUsers::read(&args.log)?;
+        let users = before.user_ids.iter().zip(&before.sequences);
+        for (user, sequence) in users.filter(|(user, _)| !forgotten.contains(user)) {
             for event in sequence {
                 let item = before.items[event.item as usize].item.id.as_str();
                 draft.event(&Told { user, item, time: event.time, kind: event.kind, value: event.value });

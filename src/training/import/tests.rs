@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
@@ -215,6 +216,11 @@ fn an_event_log_goes_on_from_the_data_set_before_it() {
     assert_eq!(walk(&data, 0), ["B-1", "B-2", "B-9"]);
     assert_eq!((data.sequences[2][0].kind, data.sequences[2][0].value), (EventKind::Rating, Some(4.0)));
     assert_eq!(imported.notes, ["1 items have events but no description", "1 events that hide an item left out"]);
+    let bob: String = Sha256::digest("bob")[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(directory.path().join("log/forgotten"), format!("\n{bob}\n")).unwrap();
+    std::fs::remove_dir_all(directory.path().join("out")).unwrap();
+    let (data, _) = import(&directory, "events --log {}/log --after {}/before").unwrap();
+    assert_eq!(data.user_ids, ["eve", "zoe"], "who was forgotten is brought back");
     std::fs::write(directory.path().join("log/00000000000000000001.events"), "R4EV....").unwrap();
     assert!(import(&directory, "events --log {}/log").unwrap_err().contains("expected an event log of version 1"));
 }

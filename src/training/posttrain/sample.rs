@@ -27,6 +27,23 @@ pub struct Encoded<B: Backend> {
     pub hidden: Tensor<B, 4, Bool>,
 }
 
+impl<B: Backend> Encoded<B> {
+    /// Some of the contexts, in the order of `rows`.
+    pub(super) fn of(&self, rows: &[usize]) -> Self {
+        let ([contexts, width], positions) = (self.queries.dims(), self.states.dims()[0]);
+        let device = self.queries.device();
+        let chosen: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let chosen = Tensor::<B, 1, Int>::from_data(TensorData::new(chosen, [rows.len()]), &device);
+        let events = positions / contexts.max(1);
+        let states = self.states.clone().reshape([contexts, events * width]).select(0, chosen.clone());
+        Self {
+            states: states.reshape([rows.len() * events, width]),
+            queries: self.queries.clone().select(0, chosen.clone()),
+            hidden: self.hidden.clone().select(0, chosen),
+        }
+    }
+}
+
 /// What was drawn.
 #[derive(Debug)]
 pub struct Rollout {

@@ -12,11 +12,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::PostTrainError;
 use super::catalogue::{Catalogue, Measured, Roots, add};
+use super::config::PostTrainConfig;
 use super::learner::{PostTraining, RoundReport};
 use super::objective::{Objective, objective};
 use super::reward::{Judge, Rewards, advantages};
 use super::sample::{Encoded, Rollout, sample};
-use crate::domain::{HistoryEntry, Token};
+use crate::domain::{HistoryEntry, ItemNumber, Token};
 use crate::model::{Listener, Network, encoder_batch};
 use crate::training::precision::{Ladq, traces};
 use crate::training::pretrain::{Kernels, PathContext, PathLoss, PathTargets, path_loss, read, softmax_rows};
@@ -29,6 +30,13 @@ const POOL: usize = 8;
 struct Moment<'a> {
     history: &'a [HistoryEntry],
     future: &'a [HistoryEntry],
+}
+
+impl Moment<'_> {
+    /// What the user took next: what counts against a path, as a hide, was not taken.
+    fn next(&self, config: &PostTrainConfig) -> Option<ItemNumber> {
+        self.future.iter().find(|event| config.kinds.of(event.kind) >= 0.0).map(|event| event.item)
+    }
 }
 
 /// One step and what it adds to.
@@ -268,8 +276,9 @@ impl<'a, I: Backend> Step<'a, I> {
             let by_queries = Tensor::<B, 2>::from_data(by_queries, self.device);
             surrogate = surrogate + (here.queries.clone() * by_queries).sum();
         }
-        if config.path_weight > 0.0 || config.category_weight > 0.0 {
-            let kept = self.supervise(network, &lot.moments, &here, roots.scores, random)?;
+        if (config.path_weight > 0.0 || config.category_weight > 0.0)
+            && let Some(kept) = self.supervise(network, &lot.moments, &here, roots.scores, random)?
+        {
             loss += (kept.begin + kept.steps) * config.path_weight + kept.category * config.category_weight;
             self.report.supervised.begin += kept.begin * share;
             self.report.supervised.steps += kept.steps * share;
@@ -279,7 +288,7 @@ impl<'a, I: Backend> Step<'a, I> {
         Ok((surrogate, loss))
     }
 
-    /// The path loss of pre-training on the same contexts.
+    /// The path loss of pre-training on the same contexts, but for those after which nothing was taken.
     fn supervise<B: AutodiffBackend<InnerBackend = I, Device = I::Device>>(
         &self,
         network: &Network<B>,
@@ -287,22 +296,31 @@ impl<'a, I: Backend> Step<'a, I> {
         here: &Encoded<B>,
         mut scores: Vec<f32>,
         random: &mut ChaCha8Rng,
-    ) -> Result<PathLoss<B>, PostTrainError> {
+    ) -> Result<Option<PathLoss<B>>, PostTrainError> {
         let (config, index) = (self.task.config, self.task.index);
+        let next = moments.iter().enumerate().filter_map(|(row, moment)| Some((row, moment.next(config)?)));
+        let (rows, items): (Vec<usize>, Vec<ItemNumber>) = next.unzip();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let taught = (rows.len() < moments.len()).then(|| here.of(&rows));
+        if taught.is_some() {
+            scores = rows.iter().flat_map(|row| &scores[row * index.len()..(row + 1) * index.len()]).copied().collect();
+        }
+        let here = taught.as_ref().unwrap_or(here);
         softmax_rows(&mut scores, index.len());
-        let items = moments.iter().map(|moment| moment.future[0].item).collect();
         let (steps, most) = (config.path_steps.min(2), config.path_candidates);
         let targets = PathTargets::choose(index, items, &scores, steps, most, random);
         let context = PathContext {
             queries: here.queries.clone().inner(),
-            history: network.history_memory(here.states.clone(), moments.len()),
+            history: network.history_memory(here.states.clone(), rows.len()),
             hidden: here.hidden.clone(),
             items: self.catalogue.vectors.clone(),
             token_sums: self.catalogue.basis.clone(),
             tokens: self.frozen.tokens(),
             kernels: Kernels::Host,
         };
-        path_loss(network, context, &targets, index.codes(), config.path_weight, config.category_weight)
+        path_loss(network, context, &targets, index.codes(), config.path_weight, config.category_weight).map(Some)
     }
 }
 

@@ -154,9 +154,11 @@ fn directions_are_the_slopes_of_ln_p() {
 }
 
 /// Users who take items of one rest class after another: what follows is plain.
-fn training() -> TrainingSet {
-    let users: Vec<Vec<HistoryEntry>> =
-        (0..40u32).map(|user| (0..6).map(|at| event((user % 4 + 4 * (at % 6)) % 24)).collect()).collect();
+fn users() -> Vec<Vec<HistoryEntry>> {
+    (0..40u32).map(|user| (0..6).map(|at| event((user % 4 + 4 * (at % 6)) % 24)).collect()).collect()
+}
+
+fn training(users: &[Vec<HistoryEntry>]) -> TrainingSet {
     TrainingSet::new(users.iter().map(Vec::as_slice), 8)
 }
 
@@ -209,7 +211,18 @@ fn tried(
     resume: bool,
     tell: &mut dyn FnMut(usize),
 ) -> Result<PostTrained, PostTrainError> {
-    let (index, training, held_out) = (shop(), training(), held_out());
+    tried_on(&users(), directory, config, weights, resume, tell)
+}
+
+fn tried_on(
+    users: &[Vec<HistoryEntry>],
+    directory: &Path,
+    config: &PostTrainConfig,
+    weights: &[u8],
+    resume: bool,
+    tell: &mut dyn FnMut(usize),
+) -> Result<PostTrained, PostTrainError> {
+    let (index, training, held_out) = (shop(), training(users), held_out());
     let settings = DecodeSettings { corp: false, ..DecodeSettings::default() };
     let task = PostTraining {
         network: &sizes(),
@@ -320,6 +333,36 @@ fn layers_in_fewer_bits_learn_too() {
     for (one, three) in first.iter().zip(&last).filter(|(one, _)| reads_paths(&one.0)) {
         assert_ne!(one.2, three.2, "{} learnt nothing once it was reduced", one.0);
     }
+}
+
+#[test]
+fn some_contexts_are_told_apart_from_the_rest() {
+    let encoded = encoded();
+    let second = encoded.of(&[1]);
+    let numbers = |tensor: Tensor<Flex, 2>| tensor.into_data().into_vec::<f32>().unwrap();
+    assert_eq!(numbers(second.states), numbers(encoded.states.clone())[16..]);
+    assert_eq!(numbers(second.queries), numbers(encoded.queries.clone())[8..]);
+    assert_eq!(second.hidden.dims(), [1, 1, 1, 2]);
+    assert_eq!(numbers(encoded.of(&[0, 1]).states), numbers(encoded.states));
+}
+
+#[test]
+fn hides_are_rewards_and_no_targets() {
+    let weights = save_weights(&network()).unwrap();
+    let config = PostTrainConfig { rounds: 1, adaptive: false, category_weight: 0.5, path_weight: 0.5, ..small() };
+    let supervised = |every: usize| {
+        let mut users = users();
+        users.iter_mut().for_each(|events| {
+            events.iter_mut().skip(1).step_by(every).for_each(|event| event.kind = EventKind::Hide);
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let trained = tried_on(&users, directory.path(), &config, &weights, false, &mut |_| ());
+        trained.unwrap().reports[1].clone()
+    };
+    let (all, half) = (supervised(1), supervised(2));
+    assert!(all.reward < 0.0 && half.reward > all.reward, "{} and {}", all.reward, half.reward);
+    assert_eq!((all.supervised.begin, all.supervised.category), (0.0, 0.0), "a hidden item is taught");
+    assert!(half.supervised.begin > 0.0 && half.supervised.category > 0.0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::compare::Exam;
 use super::cycle::Work;
 use super::gate::Compared;
+use super::golden::made_up;
 use crate::artifact::{BundleParts, DataFacts, Manifest, publish, verify};
 use crate::catalog::Index;
 use crate::decode::DecodeSettings;
@@ -50,9 +51,10 @@ impl Candidate {
 
     /// Writes the bundle at `directory`, whole or not at all.
     pub fn write(&self, work: &Work, compared: Compared, directory: &Path) -> anyhow::Result<()> {
-        let Work { parent, catalogue, increment, .. } = work;
+        let Work { parent, catalogue, .. } = work;
         let settings: DecodeSettings = parent.manifest.decode_as()?;
         let device = Default::default();
+        let nobody = made_up(self.index.len(), catalogue.config.max_history, self.lessons.seed);
         let network = load_weights::<Flex>(&catalogue.config, self.weights.clone(), &device)?;
         let mut scorer = CpuScorer::new(&network, catalogue.config.clone(), self.index.codes())?;
         let parts = BundleParts {
@@ -60,7 +62,7 @@ impl Candidate {
             codebooks: parent.codebooks.clone(),
             items: self.index.items().collect(),
             codes: self.index.codes().clone(),
-            golden: golden(&mut scorer, &self.index, &increment.judges, &settings)?,
+            golden: golden(&mut scorer, &self.index, &nobody, &settings)?,
             warmup: parent.warmup.clone(),
         };
         publish(directory, self.manifest(work, compared), parts)?;
@@ -83,6 +85,7 @@ impl Candidate {
         };
         manifest.training = json!({
             "sidecar": {
+                "log": plan.log,
                 "learnt_through": plan.cut,
                 "held_out_through": plan.end,
                 "events": increment.counts,

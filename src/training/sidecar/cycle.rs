@@ -17,11 +17,12 @@ use super::increment::{Bounds, Counts, Increment};
 use super::metrics::SidecarMetrics;
 use super::replay::Replay;
 use super::slates::{Slate, slates};
-use super::state::{Plan, State, WorkPlace};
+use super::state::{Plan, State, WorkPlace, is_another};
 use super::tune::Start;
 use crate::artifact::{BundleRegistry, Lease, LoadedBundle, Manifest, load};
 use crate::catalog::{Entries, Word, read_changes};
 use crate::domain::DescribedItem;
+use crate::events::read_name;
 use crate::model::save_weights;
 use crate::training::dataset::{Dataset, DatasetItem, read_items};
 use crate::training::posttrain::RoundReport;
@@ -198,9 +199,11 @@ impl Sidecar {
         let SidecarConfig { events, increment, .. } = &self.config;
         // Unfinished work is of these items, and of no others.
         let settings = format!("{} {}", serde_json::to_string(&self.config)?, catalogue.fingerprint());
-        let read = |until| Replay::read(events, until, self.data.as_ref(), &catalogue.index);
+        let read = |until| Replay::read(events, until, self.data.as_ref(), &catalogue.index, increment.low_rating);
+        let log = read_name(events)?;
         let unfinished = self.place.plan()?;
         let unfinished = unfinished.filter(|plan| plan.parent == parent.manifest.digest && plan.settings == settings);
+        let unfinished = unfinished.filter(|plan| !is_another(plan.log.as_deref(), log.as_deref()));
         if let Some(plan) = unfinished {
             let replay = read(plan.end)?;
             // Other events under the same places: a user was forgotten, and what was learnt from them must go.
@@ -210,10 +213,11 @@ impl Sidecar {
             }
         }
         let replay = read(u64::MAX)?;
-        let learnt_through = learnt_through(&parent.manifest, replay.end);
+        let learnt_through = learnt_through(&parent.manifest, log.as_deref(), replay.end);
         let plan = Plan {
             parent: parent.manifest.digest.clone(),
             version: self.next_version(&parent.manifest)?,
+            log,
             learnt_through,
             cut: increment.cut(&replay, learnt_through),
             end: replay.end,
@@ -336,6 +340,7 @@ impl Sidecar {
         let before = self.place.state()?;
         let state = State {
             looked_through: plan.end,
+            log: plan.log.clone(),
             ended_at: unix_seconds()? as i64,
             published: outcome.version.clone().or(before.published),
         };
@@ -375,9 +380,16 @@ fn is_divergence(error: &PretrainError) -> bool {
     matches!(error, PretrainError::Diverged { .. })
 }
 
-/// The place up to which a bundle has learnt; 0 for one that knows of no log, or of another that had more events.
-fn learnt_through(manifest: &Manifest, end: u64) -> u64 {
-    let through = manifest.training["sidecar"]["learnt_through"].as_u64().unwrap_or(0);
+/// The place up to which a bundle has learnt from the log of this name; 0 for one that knows of no log, or of another, as its
+/// name says, or where one of them has none, that it had more events.
+fn learnt_through(manifest: &Manifest, log: Option<&str>, end: u64) -> u64 {
+    let noted = &manifest.training["sidecar"];
+    let through = noted["learnt_through"].as_u64().unwrap_or(0);
+    let learnt_from = noted["log"].as_str();
+    if is_another(learnt_from, log) {
+        tracing::warn!(?learnt_from, ?log, "the bundle has learnt from another log than this: all of this one is new");
+        return 0;
+    }
     if through > end {
         tracing::warn!(through, end, "the bundle has learnt from a longer log than this: all of this one is new");
         return 0;
@@ -412,11 +424,36 @@ impl fmt::Display for Outcome {
         let Counts { fresh, learnt, held_out, unknown, hidden, .. } = self.events;
         write!(
             out,
-            "\n{fresh} new events: {learnt} learnt from, {held_out} held out, {unknown} of unknown items, {hidden} hides"
+            "\n{fresh} new events: {learnt} learnt from, {held_out} held out, {unknown} of unknown items, \
+             {hidden} hides and low ratings"
         )?;
         if let Some(reason) = &self.retrain {
             write!(out, "\na full retrain is suggested: {reason}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::NetworkConfig;
+
+    #[test]
+    fn places_of_another_log_are_none_of_this_one() {
+        let mut manifest = Manifest::new("shop", "1", NetworkConfig::tiny(), vec!["shop".into()]);
+        assert_eq!(learnt_through(&manifest, Some("a"), 100), 0);
+        manifest.training = json!({ "sidecar": { "learnt_through": 40, "log": "a" } });
+        let found = [(Some("a"), 100), (Some("b"), 100), (None, 100), (Some("a"), 39)];
+        assert_eq!(found.map(|(log, end)| learnt_through(&manifest, log, end)), [40, 0, 40, 0]);
+        // A bundle from before logs were told apart.
+        manifest.training = json!({ "sidecar": { "learnt_through": 40 } });
+        assert_eq!(learnt_through(&manifest, Some("b"), 100), 40);
+        // One whose log had no name.
+        manifest.training = json!({ "sidecar": { "learnt_through": 40, "log": null } });
+        assert_eq!(learnt_through(&manifest, Some("b"), 100), 40);
     }
 }

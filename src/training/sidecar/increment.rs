@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::replay::{Feedback, Replay, Told};
+use super::replay::{Replay, Told};
 use crate::domain::{HistoryEntry, ItemNumber, Violation};
 use crate::evaluation::{HISTORY_LIMIT, Trial};
 
@@ -24,6 +24,8 @@ pub struct IncrementConfig {
     pub context: usize,
     /// Users without new events that are learnt from, for each with new ones; 0 to 100.
     pub rehearsal: f64,
+    /// A rating with a value below this says what a hide says; finite.
+    pub low_rating: f32,
 }
 
 /// How many events there are of each sort, from the first place that the bundle has not learnt to the end.
@@ -33,7 +35,7 @@ pub struct Counts {
     pub fresh: u64,
     /// On items that the bundle does not know.
     pub unknown: u64,
-    /// That hide an item.
+    /// That hide an item or rate it low.
     pub hidden: u64,
     /// That are learnt from.
     pub learnt: u64,
@@ -50,12 +52,13 @@ pub struct Counts {
 pub struct Increment {
     /// For each user with new events, the latest events up to the last one before the cut; then those of users without.
     pub sequences: Vec<Vec<HistoryEntry>>,
+    /// The same for post-training: hides and low ratings stand in them, as hides, where their time says, and users are among
+    /// them of whom nothing else is new.
+    pub rewarded: Vec<Vec<HistoryEntry>>,
     /// Held-out users that choose among epochs.
     pub choosers: Vec<Trial>,
     /// Held-out users that the gate goes by.
     pub judges: Vec<Trial>,
-    /// New hides and ratings up to the cut.
-    pub feedback: Vec<Feedback>,
     /// New events up to the cut on each item.
     pub taken: Vec<u32>,
     /// How many events there were.
@@ -87,6 +90,9 @@ impl IncrementConfig {
         if !(0.0..=100.0).contains(&self.rehearsal) {
             wrong.push(Violation::new("rehearsal", format!("{}: expected 0 to 100", self.rehearsal)));
         }
+        if !self.low_rating.is_finite() {
+            wrong.push(Violation::new("low_rating", format!("{}: expected a finite number", self.low_rating)));
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
@@ -109,19 +115,28 @@ impl IncrementConfig {
         counts.repeated = fresh(&replay.repeated);
         let mut taken = vec![0; items];
         let (mut sequences, mut others, mut trials) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rewarded = Vec::new();
+        // From so many events before the first new one on.
+        let news = |events: &[Told]| {
+            let first = events.iter().position(|told| told.place > learnt_through)?;
+            Some(latest(events, events.len() - first.saturating_sub(self.context)))
+        };
         for (user, sequence) in replay.sequences.iter().enumerate() {
-            let before: Vec<Told> = sequence.iter().filter(|told| told.place <= cut).copied().collect();
+            let before = up_to(sequence, cut);
             let new = before.iter().filter(|told| told.place > learnt_through);
             new.clone().for_each(|told| taken[told.item as usize] += 1);
             counts.learnt += new.count() as u64;
             counts.held_out += (sequence.len() - before.len()) as u64;
-            match before.iter().position(|told| told.place > learnt_through) {
-                Some(first) => {
+            let whole = news(&replay.whole(user, cut));
+            match news(&before) {
+                Some(lesson) => {
                     counts.users += 1;
-                    sequences.push(latest(&before, before.len() - first.saturating_sub(self.context)));
+                    sequences.push(lesson);
                 }
-                None => others.push(user),
+                None if before.is_empty() => {}
+                None => others.push((user, whole.is_none())),
             }
+            rewarded.extend(whole);
             trials.extend(trial(user, sequence, cut, known));
         }
         counts.fresh = counts.unknown + counts.hidden + counts.learnt + counts.held_out;
@@ -131,20 +146,24 @@ impl IncrementConfig {
         // Not the same each time: the cut moves.
         let first = cut.checked_rem(others.len() as u64).unwrap_or(0) as usize;
         others.rotate_left(first);
-        for user in others.into_iter().step_by(every).take(wanted) {
-            sequences.push(latest(&replay.sequences[user], self.context + 1));
+        for (user, without_news) in others.into_iter().step_by(every).take(wanted) {
+            sequences.push(latest(&up_to(&replay.sequences[user], cut), self.context + 1));
+            rewarded.extend(without_news.then(|| latest(&replay.whole(user, cut), self.context + 1)));
         }
-        sequences.retain(|sequence| sequence.len() > 1);
+        [&mut sequences, &mut rewarded].into_iter().for_each(|all| all.retain(|sequence| sequence.len() > 1));
 
         let every = trials.len().div_ceil(self.held_out_users).max(1);
         let (mut choosers, mut judges) = (Vec::new(), Vec::new());
         for (at, trial) in trials.into_iter().step_by(every).enumerate() {
             if at % CHOOSERS == 0 { &mut choosers } else { &mut judges }.push(trial);
         }
-        let of_the_increment = |told: &&Feedback| told.place > learnt_through && told.place <= cut;
-        let feedback = replay.feedback.iter().filter(of_the_increment).cloned().collect();
-        Increment { sequences, choosers, judges, feedback, taken, counts }
+        Increment { sequences, rewarded, choosers, judges, taken, counts }
     }
+}
+
+/// Of a user's events those that had arrived by the cut.
+pub(super) fn up_to(sequence: &[Told], cut: u64) -> Vec<Told> {
+    sequence.iter().filter(|told| told.place <= cut).copied().collect()
 }
 
 /// The newest `count` events as histories hold them.

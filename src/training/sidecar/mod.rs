@@ -15,6 +15,7 @@ mod drift;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod fixtures;
 mod gate;
+mod golden;
 mod increment;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -46,7 +47,7 @@ pub use drift::{Drift, DriftConfig};
 pub use gate::{Compared, GateConfig, Verdict};
 pub use increment::{Bounds, Counts, Increment, IncrementConfig};
 pub use metrics::SidecarMetrics;
-pub use replay::{Feedback, Replay, Told};
+pub use replay::{Replay, Told};
 pub use slates::{Slate, slates};
 pub use state::{Plan, State, WorkPlace};
 pub use tune::{Start, TuneConfig};

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::increment::up_to;
 use crate::catalog::Index;
 use crate::domain::{EventKind, HistoryEntry, ItemNumber};
-use crate::events::{self, SegmentError};
+use crate::events::{self, ForgottenUsers, SegmentError};
 use crate::training::dataset::Dataset;
 
 /// One event of a known item.
@@ -23,34 +24,19 @@ pub struct Told {
     pub kind: EventKind,
 }
 
-/// What a user said of an item outright: the weight of a reward in post-training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Feedback {
-    /// The user, by its place in [`Replay::users`].
-    pub user: u32,
-    /// The item.
-    pub item: ItemNumber,
-    /// A hide or a rating.
-    pub kind: EventKind,
-    /// The rating.
-    pub value: Option<f32>,
-    /// Its place in the log.
-    pub place: u64,
-}
-
 /// What each user did, and what was left out.
 #[derive(Debug, Default)]
 pub struct Replay {
     /// External ids, by dense user number.
     pub users: Vec<String>,
-    /// For each user, the events of known items by time; of one second in the order of arrival. Hides are left out:
-    /// nobody is to be led to them.
+    /// For each user, the events of known items by time; of one second in the order of arrival. Hides and low ratings are
+    /// left out: nobody is to be led to them.
     pub sequences: Vec<Vec<Told>>,
-    /// Hides and ratings of known items.
-    pub feedback: Vec<Feedback>,
+    /// For each user, these hides and low ratings in the same order, all of them as hides: what post-training rewards by.
+    pub declined: Vec<Vec<Told>>,
     /// Places in the log of the events on items that the index does not know.
     pub unknown: Vec<u64>,
-    /// Places in the log of the events that hide an item.
+    /// Places in the log of the events that hide an item or rate it low.
     pub hidden: Vec<u64>,
     /// Places in the log of the events whose id had been there before.
     pub repeated: Vec<u64>,
@@ -59,15 +45,23 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Reads the log up to the place `until`, after `data`. Each event stands where its time says, whenever it came.
+    /// Reads the log up to the place `until`, after `data`. Each event stands where its time says, whenever it came. A rating
+    /// below `low_rating` says what a hide says.
     ///
     /// # Errors
     /// As [`events::read`].
-    pub fn read(log: &Path, until: u64, data: Option<&Dataset>, index: &Index) -> Result<Self, SegmentError> {
+    pub fn read(
+        log: &Path,
+        until: u64,
+        data: Option<&Dataset>,
+        index: &Index,
+        low_rating: f32,
+    ) -> Result<Self, SegmentError> {
         let mut replay = Self::default();
         let mut numbers = HashMap::new();
         if let Some(data) = data {
-            replay.before(data, index, &mut numbers);
+            // Who was forgotten is not brought back by what was before the log.
+            replay.before(data, &ForgottenUsers::read(log)?, index, low_rating, &mut numbers);
         }
         let mut ids = HashSet::new();
         events::read(log, &mut |logged| {
@@ -86,18 +80,27 @@ impl Replay {
             };
             let user = replay.user(&event.user_id, &mut numbers);
             let (kind, place) = (event.event.kind, logged.sequence);
-            if matches!(kind, EventKind::Hide | EventKind::Rating) {
-                replay.feedback.push(Feedback { user: user as u32, item, kind, value: event.event.value, place });
-            }
-            if kind == EventKind::Hide {
+            let declined = declines(kind, event.event.value, low_rating);
+            if declined {
                 replay.hidden.push(place);
-            } else {
-                replay.sequences[user].push(Told { time: event.event.time, place, item, kind });
             }
+            replay.add(user, Told { time: event.event.time, place, item, kind }, declined);
         })?;
         // Stable: what a data set brought keeps its order, and comes before what the log has of the same second.
-        replay.sequences.iter_mut().for_each(|sequence| sequence.sort_by_key(|told| (told.time, told.place)));
+        let all = replay.sequences.iter_mut().chain(&mut replay.declined);
+        all.for_each(|sequence| sequence.sort_by_key(|told| (told.time, told.place)));
         Ok(replay)
+    }
+
+    /// What a user did up to the place `cut`, with what was declined in its place.
+    pub fn whole(&self, user: usize, cut: u64) -> Vec<Told> {
+        let of = |all: &[Vec<Told>]| all.get(user).map_or_else(Vec::new, |events| up_to(events, cut));
+        let (mut whole, declined) = (of(&self.sequences), of(&self.declined));
+        if !declined.is_empty() {
+            whole.extend(declined);
+            whole.sort_by_key(|told| (told.time, told.place));
+        }
+        whole
     }
 
     /// SHA-256 of all of it in lower-case hex.
@@ -120,15 +123,31 @@ impl Replay {
         format!("{:x}", hash.finalize())
     }
 
-    fn before(&mut self, data: &Dataset, index: &Index, numbers: &mut HashMap<String, usize>) {
+    fn before(
+        &mut self,
+        data: &Dataset,
+        forgotten: &ForgottenUsers,
+        index: &Index,
+        low_rating: f32,
+        numbers: &mut HashMap<String, usize>,
+    ) {
         let items: Vec<Option<ItemNumber>> = data.items.iter().map(|item| index.number(&item.item.id)).collect();
-        for (id, sequence) in data.user_ids.iter().zip(&data.sequences) {
+        let users = data.user_ids.iter().zip(&data.sequences);
+        for (id, sequence) in users.filter(|(id, _)| !forgotten.contains(id)) {
             let user = self.user(id, numbers);
-            let known = sequence.iter().filter(|event| event.kind != EventKind::Hide).filter_map(|event| {
-                let item = items[event.item as usize]?;
-                Some(Told { time: event.time, place: 0, item, kind: event.kind })
-            });
-            self.sequences[user].extend(known);
+            for event in sequence {
+                let Some(item) = items[event.item as usize] else { continue };
+                let told = Told { time: event.time, place: 0, item, kind: event.kind };
+                self.add(user, told, declines(event.kind, event.value, low_rating));
+            }
+        }
+    }
+
+    fn add(&mut self, user: usize, told: Told, declined: bool) {
+        if declined {
+            self.declined[user].push(Told { kind: EventKind::Hide, ..told });
+        } else {
+            self.sequences[user].push(told);
         }
     }
 
@@ -140,7 +159,17 @@ impl Replay {
         numbers.insert(id.to_owned(), user);
         self.users.push(id.to_owned());
         self.sequences.push(Vec::new());
+        self.declined.push(Vec::new());
         user
+    }
+}
+
+/// Whether the user did not want the item: hid it, or rated it below `low_rating`. A rating without a value says neither.
+fn declines(kind: EventKind, value: Option<f32>, low_rating: f32) -> bool {
+    match kind {
+        EventKind::Hide => true,
+        EventKind::Rating => value.is_some_and(|value| value < low_rating),
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::increment::latest;
 use super::replay::{Replay, Told};
 use crate::catalog::Index;
-use crate::domain::{EventKind, History, ItemNumber};
+use crate::domain::{History, ItemNumber};
 use crate::evaluation::HISTORY_LIMIT;
 use crate::events::{Record, SegmentError, read_records_after};
 
@@ -35,6 +35,8 @@ pub fn slates(
     let mut shown: Vec<(String, String, Vec<ItemNumber>)> = Vec::new();
     let mut taken: HashMap<String, Vec<ItemNumber>> = HashMap::new();
     let mut requests = HashSet::new();
+    // By place, as both lists are.
+    let is_none = |place: u64| [&replay.hidden, &replay.repeated].iter().any(|all| all.binary_search(&place).is_ok());
     let number = |id: &str| index.number(id).filter(|&item| (item as usize) < known);
     read_records_after(log, cut, &mut |record| {
         if record.sequence() > end {
@@ -52,7 +54,7 @@ pub fn slates(
             }
             Record::Event(logged) => {
                 let event = &logged.event;
-                let wanted = !event.request_id.is_empty() && event.event.kind != EventKind::Hide;
+                let wanted = !event.request_id.is_empty() && !is_none(logged.sequence);
                 if let Some(item) = number(&event.event.item_id).filter(|_| wanted) {
                     taken.entry(event.request_id.clone()).or_default().push(item);
                 }
@@ -114,9 +116,12 @@ mod tests {
         expose(home.path(), "stranger", "c", &[7, 8]); // 8
         let clicks = [("a", 6, "half"), ("a", 7, "all"), ("c", 8, "stranger"), ("a", 5, "unheard")];
         let click = |(user, item, request)| answering(event(user, item, 30, EventKind::Click), request);
-        log(home.path(), vec![clicks.map(click).into(), vec![answering(event("b", 8, 40, EventKind::Hide), "none")]]);
+        let mut low = answering(event("b", 7, 40, EventKind::Rating), "none");
+        low.event.value = Some(1.0);
+        let hide = answering(event("b", 8, 40, EventKind::Hide), "none");
+        log(home.path(), vec![clicks.map(click).into(), vec![hide, low]]);
         let index = index(20);
-        let replay = Replay::read(home.path(), u64::MAX, None, &index).unwrap();
+        let replay = Replay::read(home.path(), u64::MAX, None, &index, 3.0).unwrap();
         let found = |cut, end, known| slates(home.path(), (cut, end), &replay, &index, known, 100).unwrap();
         let one = found(4, u64::MAX, 20);
         assert_eq!(one.len(), 1, "{one:?}");

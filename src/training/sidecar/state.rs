@@ -18,6 +18,9 @@ const PLAN: &str = "plan.json";
 pub struct State {
     /// The place in the event log up to which an ended cycle has looked: later events are new.
     pub looked_through: u64,
+    /// The name of that log; none where it had none.
+    #[serde(default)]
+    pub log: Option<String>,
     /// When the last cycle ended, in Unix seconds; 0: never.
     pub ended_at: i64,
     /// The version that was published last; none before the first.
@@ -32,6 +35,9 @@ pub struct Plan {
     pub parent: String,
     /// The version that it publishes as.
     pub version: String,
+    /// The log's name; none where it has none.
+    #[serde(default)]
+    pub log: Option<String>,
     /// The place in the log up to which the parent has learnt.
     pub learnt_through: u64,
     /// The place up to which the candidate learns; what follows is held out.
@@ -42,6 +48,18 @@ pub struct Plan {
     pub settings: String,
     /// Of the events themselves. It changes when a user is forgotten.
     pub events: String,
+}
+
+/// Whether what was noted of one log says nothing of another: both have names, and other ones.
+pub(super) fn is_another(noted: Option<&str>, log: Option<&str>) -> bool {
+    noted.is_some() && log.is_some() && noted != log
+}
+
+impl State {
+    /// Up to where an ended cycle has looked into the log of this name.
+    pub fn looked_through(&self, log: Option<&str>) -> u64 {
+        if is_another(self.log.as_deref(), log) { 0 } else { self.looked_through }
+    }
 }
 
 /// The sidecar's own directory.
@@ -141,6 +159,7 @@ mod tests {
         let plan = Plan {
             parent: "d1".into(),
             version: "7".into(),
+            log: Some("l".into()),
             learnt_through: 3,
             cut: 8,
             end: 9,
@@ -153,10 +172,16 @@ mod tests {
         place.begin(&Plan { cut: 7, ..plan }).unwrap();
         assert!(!place.cycle().join("weights").exists(), "the work of another cycle is left");
 
-        let state = State { looked_through: 9, ended_at: 5, published: Some("7".into()) };
+        let state = State { looked_through: 9, log: None, ended_at: 5, published: Some("7".into()) };
         place.end(&state).unwrap();
         assert_eq!((place.state().unwrap(), place.plan().unwrap()), (state, None));
         assert!(!place.cycle().exists());
+        let of_a_log = State { log: Some("a".into()), ..place.state().unwrap() };
+        assert_eq!([Some("a"), None, Some("b")].map(|log| of_a_log.looked_through(log)), [9, 9, 0]);
+        // As it was written before logs were told apart.
+        fs::write(home.path().join("work/state.json"), "{\"looked_through\": 4, \"ended_at\": 5, \"published\": null}")
+            .unwrap();
+        assert_eq!(place.state().unwrap().looked_through(Some("a")), 4);
         fs::write(home.path().join("work/state.json"), "{\"looked\": 1}").unwrap();
         assert!(format!("{:#}", place.state().unwrap_err()).contains("state.json"));
     }

@@ -11,7 +11,7 @@ use crate::artifact::Manifest;
 use crate::catalog::Index;
 use crate::domain::Violation;
 use crate::model::NetworkConfig;
-use crate::training::posttrain::{PostTrainConfig, PostTraining, RoundReport, post_train, without_corp};
+use crate::training::posttrain::{KindWeights, PostTrainConfig, PostTraining, RoundReport, post_train, without_corp};
 use crate::training::preset::Preset;
 use crate::training::pretrain::{
     ItemFeatures, Kernels, Lesson, PretrainConfig, Pretrained, Progress, TrainingSet, pretrain,
@@ -27,6 +27,10 @@ pub struct TuneConfig {
     pub learning_rate: f64,
     /// Rounds of post-training after it; 0 leaves it out, at most 1,000.
     pub post_train_rounds: usize,
+    /// What a path to an item earns that is hidden or rated low next, where one to an item that is viewed earns 1; -10 to 10.
+    pub hide_weight: f32,
+    /// What one to an item earns that gets another rating; -10 to 10.
+    pub rating_weight: f32,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -57,6 +61,11 @@ impl TuneConfig {
         }
         if self.post_train_rounds > 1000 {
             wrong.push(Violation::new("post_train_rounds", format!("{}: expected 0 to 1000", self.post_train_rounds)));
+        }
+        for (field, value) in [("hide_weight", self.hide_weight), ("rating_weight", self.rating_weight)] {
+            if !(-10.0..=10.0).contains(&value) {
+                wrong.push(Violation::new(field, format!("{value}: expected -10 to 10")));
+            }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
@@ -113,8 +122,19 @@ impl TuneConfig {
         Ok((config, tuned))
     }
 
-    /// Rewards paths for what users of the increment took next (PARS); the weights as they are when no rounds are asked for
-    /// or none is better. Hides and ratings are no rewards yet: the increment's sequences do not hold them.
+    /// How post-training rewards the increment.
+    fn rewards(&self, increment: &Increment) -> PostTrainConfig {
+        PostTrainConfig {
+            rounds: self.post_train_rounds,
+            steps: (increment.rewarded.len() / 64).clamp(5, 250),
+            kinds: KindWeights { hide: self.hide_weight, rating: self.rating_weight, ..KindWeights::default() },
+            seed: self.seed,
+            ..PostTrainConfig::default()
+        }
+    }
+
+    /// Rewards paths for what users of the increment took, hid and rated next (PARS); the weights as they are when no rounds
+    /// are asked for or none is better.
     ///
     /// # Errors
     /// As [`post_train`](crate::training::posttrain::post_train).
@@ -130,18 +150,13 @@ impl TuneConfig {
         if self.post_train_rounds == 0 {
             return Ok(weights);
         }
-        let config = PostTrainConfig {
-            rounds: self.post_train_rounds,
-            steps: (increment.sequences.len() / 64).clamp(5, 250),
-            seed: self.seed,
-            ..PostTrainConfig::default()
-        };
+        let config = self.rewards(increment);
         let task = PostTraining {
             network: start.network,
             weights: &weights,
             config: &config,
             index: start.index,
-            training: &TrainingSet::new(increment.sequences.iter().map(Vec::as_slice), start.network.max_history),
+            training: &TrainingSet::new(increment.rewarded.iter().map(Vec::as_slice), start.network.max_history),
             held_out: &increment.choosers,
             settings: &without_corp(),
             directory,
@@ -157,13 +172,24 @@ impl TuneConfig {
 mod tests {
     use serde_json::json;
 
-    use super::super::fixtures::index;
-    use super::super::increment::Counts;
+    use super::super::fixtures::{event, index, log};
+    use super::super::increment::{Bounds, Counts, IncrementConfig};
+    use super::super::replay::Replay;
     use super::*;
     use crate::artifact::tensors;
     use crate::domain::{CodeShape, EventKind, HistoryEntry};
     use crate::evaluation::Trial;
     use crate::model::save_weights;
+    use crate::training::posttrain::{Judge, Sampled};
+
+    const CONFIG: TuneConfig = TuneConfig {
+        epochs: 1,
+        learning_rate: 1.0e-3,
+        post_train_rounds: 0,
+        hide_weight: -1.0,
+        rating_weight: 2.0,
+        seed: 3,
+    };
 
     fn sizes() -> NetworkConfig {
         NetworkConfig {
@@ -185,9 +211,9 @@ mod tests {
         };
         Increment {
             sequences: (0..40).map(|from| (from..from + 6).map(entry).collect()).collect(),
+            rewarded: (0..40).map(|from| (from..from + 6).map(entry).collect()).collect(),
             choosers: (0..12).map(trial).collect(),
             judges: Vec::new(),
-            feedback: Vec::new(),
             taken: vec![0; 12],
             counts: Counts::default(),
         }
@@ -201,7 +227,7 @@ mod tests {
         let start = Start { manifest: &manifest, network: &network, weights: &weights, index: &index };
         let tune = |learning_rate: f64, epochs: usize| {
             let home = tempfile::tempdir().unwrap();
-            let config = TuneConfig { epochs, learning_rate, post_train_rounds: 0, seed: 3 };
+            let config = TuneConfig { epochs, learning_rate, ..CONFIG };
             config.tune(start, &increment, home.path(), &json!({}), &mut |_| ()).unwrap().1
         };
         let moved = |after: &[u8]| {
@@ -227,7 +253,7 @@ mod tests {
         let start = Start { manifest: &manifest, network: &network, weights: &weights, index: &index };
         let reward = |post_train_rounds: usize| {
             let home = tempfile::tempdir().unwrap();
-            let config = TuneConfig { epochs: 1, learning_rate: 1.0e-3, post_train_rounds, seed: 3 };
+            let config = TuneConfig { post_train_rounds, ..CONFIG };
             let mut rounds = Vec::new();
             let mut told = |report: &RoundReport| rounds.push(report.round);
             let after = config.reward(weights.clone(), start, &increment, home.path(), &json!({}), &mut told).unwrap();
@@ -240,10 +266,38 @@ mod tests {
     }
 
     #[test]
+    fn a_path_to_a_hidden_or_low_rated_item_earns_its_weight_and_one_to_a_liked_item_more_than_to_a_viewed_one() {
+        let home = tempfile::tempdir().unwrap();
+        let rated = |item: usize, value: f32| {
+            let mut rated = event("a", item, item as i64, EventKind::Rating);
+            rated.event.value = Some(value);
+            rated
+        };
+        let viewed = |item: usize| event("a", item, item as i64, EventKind::View);
+        let hidden = event("a", 2, 2, EventKind::Hide);
+        log(home.path(), vec![vec![viewed(0), viewed(1), hidden, rated(3, 1.0), rated(4, 5.0)]]);
+        let index = index(12);
+        let replay = Replay::read(home.path(), u64::MAX, None, &index, 3.0).unwrap();
+        let parts =
+            IncrementConfig { held_out_share: 0.25, held_out_users: 9, context: 2, rehearsal: 0.0, low_rating: 3.0 };
+        let increment = parts.part(&replay, Bounds { learnt_through: 0, cut: u64::MAX }, 12, 12);
+        let config = CONFIG.rewards(&increment);
+        let judge = Judge { window: 1, decay: config.decay, theta: config.theta, kinds: &config.kinds };
+        let earned: Vec<f32> = (1..5)
+            .map(|item: u32| {
+                let path = Sampled { retrieved: vec![item], ..Sampled::default() };
+                path.future_rewards(&increment.rewarded[0][item as usize..], &index, &judge).path
+            })
+            .collect();
+        assert_eq!(earned, [1.0, -1.0, -1.0, 2.0]);
+        assert_eq!(increment.sequences[0].iter().map(|entry| entry.item).collect::<Vec<_>>(), [0, 1, 4]);
+    }
+
+    #[test]
     fn a_fine_tune_learns_as_its_bundle_did_but_slower_and_without_newcomers() {
         let own = Preset::Standard.config(12, 1, 100_000, 7).pretrain;
         let mut manifest = Manifest::new("shop", "1", sizes(), vec!["shop".into()]);
-        let config = TuneConfig { epochs: 2, learning_rate: 1.0e-4, post_train_rounds: 0, seed: 9 };
+        let config = TuneConfig { epochs: 2, learning_rate: 1.0e-4, seed: 9, ..CONFIG };
         let none = config.lessons(&manifest, 5_000);
         manifest.training = json!({ "pretrain": { "path_weight": 0.0 } });
         assert_eq!(config.lessons(&manifest, 5_000), none, "half a section is none");

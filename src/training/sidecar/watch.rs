@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 
 use super::cycle::Sidecar;
-use crate::events::{Record, read_records_after};
+use crate::events::{Record, read_name, read_records_after};
 
 /// Name and length of every file of the log: equal ones hold the same events.
 type Marks = Vec<(OsString, u64)>;
@@ -52,7 +52,7 @@ fn look(sidecar: &Sidecar, began: Duration, seen: &mut Seen) -> anyhow::Result<(
     let marks = marks(log)?;
     if marks != seen.marks {
         let mut fresh = 0;
-        read_records_after(log, state.looked_through, &mut |record| {
+        read_records_after(log, state.looked_through(read_name(log)?.as_deref()), &mut |record| {
             fresh += u64::from(matches!(record, Record::Event(_)))
         })?;
         *seen = Seen { marks, fresh };
