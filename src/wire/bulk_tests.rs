@@ -1,7 +1,7 @@
 //! Entries are counted as prost reads them, too many are refused, and all that is legal passes.
 
-use super::super::v1;
 use super::*;
+use crate::wire::v1;
 
 fn check(name: &str, bytes: &[u8]) -> Result<(), Excess> {
     Bulky::named(&format!("reg4rec.v1.{name}")).unwrap().check(bytes)
