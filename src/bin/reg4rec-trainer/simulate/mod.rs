@@ -63,6 +63,9 @@ pub struct SimulateArgs {
     /// Visits after it
     #[arg(long, default_value_t = 8_000)]
     after: usize,
+    /// Visits a second, at most: users come at their own pace, and a sidecar needs its time
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    rate: u16,
     /// Passes of the first fit over its data
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=1000))]
     epochs: u16,
@@ -272,7 +275,8 @@ fn crowds(args: &SimulateArgs, shop: &Shop, channel: &Channel) -> Vec<Crowd> {
     let part = |crowd: usize| {
         let users = shop.met.iter().cloned().enumerate().filter(|(user, _)| user % CROWDS == crowd).collect();
         let (taste, items) = (Arc::clone(&shop.taste), Arc::clone(&shop.items));
-        Crowd::new(taste, items, users, channel.clone(), args.seed.wrapping_add(crowd as u64 + 1))
+        let pace = Duration::from_secs(CROWDS as u64) / u32::from(args.rate);
+        Crowd::new(taste, items, users, channel.clone(), pace, args.seed.wrapping_add(crowd as u64 + 1))
     };
     (0..CROWDS).map(part).collect()
 }

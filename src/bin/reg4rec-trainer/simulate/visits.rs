@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reg4rec::wire::client::{EventServiceClient, RecommendationServiceClient};
 use reg4rec::wire::v1;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::taste::{Season, Taste};
@@ -37,6 +39,8 @@ pub struct Crowd {
     items: Arc<Vec<String>>,
     users: Vec<(usize, HashSet<usize>)>,
     random: ChaCha8Rng,
+    /// From one visit to the next, at least.
+    pace: Duration,
     client: RecommendationServiceClient<Channel>,
     events: EventServiceClient<Channel>,
 }
@@ -70,17 +74,19 @@ impl Crowd {
         items: Arc<Vec<String>>,
         users: Vec<(usize, HashSet<usize>)>,
         channel: Channel,
+        pace: Duration,
         seed: u64,
     ) -> Self {
         let random = ChaCha8Rng::seed_from_u64(seed);
         let (client, events) = (RecommendationServiceClient::new(channel.clone()), EventServiceClient::new(channel));
-        Self { taste, items, users, random, client, events }
+        Self { taste, items, users, random, pace, client, events }
     }
 
     /// `count` visits of users at random, one after the other.
     pub async fn visits(&mut self, count: usize, season: Season, clock: Clock) -> anyhow::Result<Tally> {
-        let mut tally = Tally::default();
+        let (mut tally, began) = (Tally::default(), Instant::now());
         for visit in 0..count {
+            tokio::time::sleep_until(began + self.pace * visit as u32).await;
             let at = self.random.random_range(0..self.users.len());
             self.visit(at, season, clock.from + clock.step * visit as i64, &mut tally).await?;
         }
