@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Registry;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{NoWayBack, RecommendConfig, Recommender, RecommenderError, Variant};
@@ -159,14 +161,24 @@ async fn steering_moves_categories_and_likes_with_and_without_a_history() {
 #[tokio::test]
 async fn a_forbidden_category_never_appears_however_it_is_boosted() {
     let house = house(FakeModel { steady: true, ..FakeModel::default() }).await;
-    for at in 0..10_000u32 {
-        let forbidden = CATEGORIES[at as usize % 3];
-        let history: Vec<u32> = (0..at % 4).map(|place| (at * 31 + place * 17) % 299).collect();
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    for at in 0..10_000 {
+        let forbidden = CATEGORIES[random.random_range(0..CATEGORIES.len())];
+        let events = random.random_range(0..12);
+        let history: Vec<u32> = (0..events).map(|_| random.random_range(0..300)).collect();
+        let mut steered = vec![(forbidden.into(), random.random_range(-20.0..20.0))];
+        if random.random_bool(0.5) {
+            let other = CATEGORIES[random.random_range(0..CATEGORIES.len())];
+            steered.extend((other != forbidden).then(|| (other.into(), random.random_range(-20.0..20.0))));
+        }
+        let likes =
+            (0..random.random_range(0..3)).map(|_| (format!("i{}", random.random_range(0..300)), 5.0)).collect();
         let request = RecommendRequest {
             filter: Filter { exclude_categories: vec![forbidden.into()], ..Filter::default() },
             steering: Steering {
-                categories: vec![(forbidden.into(), (at % 41) as f32 - 20.0)],
-                max_per_category: (at % 5 == 0).then_some(10),
+                categories: steered,
+                likes,
+                max_per_category: random.random_bool(0.2).then_some(10),
                 ..Steering::default()
             },
             user_id: "nobody".into(),

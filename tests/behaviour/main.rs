@@ -32,6 +32,7 @@ mod process;
 mod refused;
 mod reload;
 mod sidecar;
+mod steering;
 mod stores;
 mod stream;
 mod tls;
