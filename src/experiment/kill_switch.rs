@@ -10,8 +10,8 @@ use super::config::KillSwitchConfig;
 const SLOTS: usize = 10;
 /// What a 99th percentile leaves above itself.
 const ABOVE_P99: f64 = 0.01;
-/// An arm's own harm is at least so many times that of the other arms. When a server is overloaded, or its disk stalls, all arms
-/// fail alike, and none of them is to blame.
+/// An arm's own harm is at least so many times that of the other arms. When a server is overloaded, or its disk stalls, all
+/// arms fail alike, and none of them is to blame.
 const OWN: f64 = 2.0;
 
 /// How one request went that an arm answered, or tried to.

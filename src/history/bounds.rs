@@ -1,5 +1,5 @@
-//! How much is kept of a user: the newest events, and the newest hides beside them. What was hidden stays hidden, however much
-//! is done after it.
+//! How much is kept of a user: the newest events, and the newest hides beside them. What was hidden stays hidden, however
+//! much is done after it.
 
 use super::HistoryConfig;
 use crate::domain::{Event, EventKind};

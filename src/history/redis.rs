@@ -1,6 +1,6 @@
 //! The store in Redis, where servers share it: of each user a sorted set under a hash of the user's id, and one for hides,
-//! which have a bound of their own. Members are whole events and scores their times. The same event is the same member, so that adding it again changes
-//! nothing: a batch of which nobody knows whether it came through is sent again.
+//! which have a bound of their own. Members are whole events and scores their times. The same event is the same member, so
+//! that adding it again changes nothing: a batch of which nobody knows whether it came through is sent again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

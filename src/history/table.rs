@@ -72,9 +72,9 @@ pub enum TableError {
     Store(#[from] StoreError),
 }
 
-/// Writes every event of the file into the store, but those of users that `left_out` names, and answers how many they are. What the store holds already, from this
-/// file or its beginning, it does not take in again. Blocks its thread on the file, and on the runtime's `handle` for the
-/// store.
+/// Writes every event of the file into the store, but those of users that `left_out` names, and answers how many they
+/// are. What the store holds already, from this file or its beginning, it does not take in again. Blocks its thread on
+/// the file, and on the runtime's `handle` for the store.
 ///
 /// # Errors
 /// See [`TableError`]. What stands before the error may be in the store; the file may be loaded again.
