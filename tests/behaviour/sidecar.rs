@@ -453,7 +453,9 @@ fn round(nth: usize) -> Vec<UserEvent> {
     let data = Dataset::read(&shop().data).unwrap();
     let deed = |at: usize| {
         let user = (nth * 50 + at / 4) % data.user_ids.len();
-        let item_id = data.items[(nth * 37 + at * 53) % data.items.len()].item.id.clone();
+        // After as many rounds as there are items the same would come again, and nobody could be asked for what is new.
+        let item = nth * 37 + at * 53 + nth / data.items.len();
+        let item_id = data.items[item % data.items.len()].item.id.clone();
         UserEvent {
             user_id: data.user_ids[user].clone(),
             event: Event {
