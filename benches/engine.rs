@@ -22,7 +22,7 @@ use burn::backend::Flex;
 use reg4rec::artifact::{LoadedBundle, load};
 use reg4rec::catalog::Candidates;
 use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Expansion, Outcome, Part};
-use reg4rec::domain::{CodeShape, Filter, History, HistoryEntry};
+use reg4rec::domain::{self, CodeShape, Filter, History, HistoryEntry};
 use reg4rec::model::CpuScorer;
 #[cfg(feature = "cuda")]
 use reg4rec::model::NetworkScorer;

@@ -11,10 +11,11 @@ import urllib.request
 RECOMMEND = "/reg4rec.v1.RecommendationService/Recommend"
 
 
-def start(server, *arguments, **environment):
-    """The process, its address as HOST:PORT and its admin URL, once it is ready."""
+def start(server, *arguments, log=None, **environment):
+    """The process, its address as HOST:PORT and its admin URL, once it is ready. Its log goes to the file `log`, if any."""
     command = [server, *arguments, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ, **environment))
+    environment = dict(os.environ, **environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     said = {}
     for line in process.stdout:
         name, *rest = line.split()

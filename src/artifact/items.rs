@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 use super::BundleError;
 use super::manifest::ITEMS_FILE;
 use crate::catalog::{CatalogItem, Index, IndexBuilder, Row};
-use crate::domain::{CodeShape, CodeTable, Item};
+use crate::domain::{CodeShape, CodeTable, Item, breathe_at};
 
 /// The file's own note of [`ids_digest`]; files from before it was written have none.
 const IDS_KEY: &str = "item_ids_sha256";
@@ -164,6 +164,7 @@ fn read_items(batch: &RecordBatch, items: &mut IndexBuilder, digest: &mut IdsDig
     let names = paths.values().as_any().downcast_ref::<StringArray>();
     let names = names.ok_or_else(|| refuse("column categories: expected a list of string"))?;
     for at in 0..batch.num_rows() {
+        breathe_at(at);
         let row = Row {
             id: ids.value(at),
             title: titles.is_valid(at).then(|| titles.value(at)),

@@ -13,15 +13,15 @@ use super::manifest::{
 };
 use super::{BundleError, Golden, TensorFacts, WarmupShape, golden, items, publish, saved_index, tensors};
 use crate::catalog::Index;
-use crate::domain;
+use crate::domain::{self, breathe};
 use crate::model::{Network, NetworkConfig, load_weights};
 
 /// A manifest is some kilobytes; this bounds what is read before anything is known.
 pub(super) const LARGEST_MANIFEST: u64 = 64 << 20;
 /// How often a load begins anew when the bundle is replaced under it.
 const ATTEMPTS: usize = 5;
-/// Bytes of a file that is only checked which are read at a time.
-const PIECE: usize = 1 << 20;
+/// Bytes of a file that are read, or hashed, at a time.
+pub(super) const PIECE: usize = 1 << 18;
 /// Enough of the digest to tell two indexes apart.
 const INDEX_VERSION_DIGITS: usize = 16;
 
@@ -196,7 +196,10 @@ pub(super) fn check_file(place: &Path, name: &str, manifest: &Manifest) -> Resul
     loop {
         match file.read(&mut piece) {
             Ok(0) => break,
-            Ok(read) => digest.update(&piece[..read]),
+            Ok(read) => {
+                breathe();
+                digest.update(&piece[..read]);
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(refuse(format!("cannot be read: {error}"))),
         }
@@ -255,8 +258,13 @@ fn read_bounded(name: &str, file: File, size: u64) -> Result<Vec<u8>, BundleErro
     let expected = usize::try_from(size).map_err(|_| BundleError::new(name, format!("{size} bytes are too many")))?;
     let refuse = |error: &dyn std::fmt::Display| BundleError::new(name, format!("cannot be read: {error}"));
     bytes.try_reserve_exact(expected).map_err(|error| refuse(&error))?;
-    file.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| refuse(&error))?;
-    Ok(bytes)
+    let mut file = file.take(size.saturating_add(1));
+    loop {
+        breathe();
+        if file.by_ref().take(PIECE as u64).read_to_end(&mut bytes).map_err(|error| refuse(&error))? == 0 {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// Where the bundle stands: in `dir`, or beside it when a writer died between moving the old one aside and the new

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use time::{Date, Month, OffsetDateTime, Time};
 
 use super::BundleError;
-use crate::domain::Violation;
+use super::load::PIECE;
+use crate::domain::{Violation, breathe};
 use crate::model::NetworkConfig;
 
 /// The name of the manifest inside a bundle.
@@ -113,7 +114,12 @@ pub struct FileFacts {
 impl FileFacts {
     /// The facts of a file with this content.
     pub fn of(content: &[u8]) -> Self {
-        Self { sha256: hex(&Sha256::digest(content)), bytes: content.len() as u64 }
+        let mut digest = Sha256::new();
+        for piece in content.chunks(PIECE) {
+            breathe();
+            digest.update(piece);
+        }
+        Self { sha256: hex(&digest.finalize()), bytes: content.len() as u64 }
     }
 }
 

@@ -8,6 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use super::BundleError;
+use crate::domain::breathe_at;
 
 /// One tensor of real numbers, read into memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +38,7 @@ pub fn tensors(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Bun
             return Err(BundleError::new(file, format!("tensor {name:?} holds {:?}, expected floats", view.dtype())));
         };
         let values: Vec<f32> = values.collect();
-        check_finite(file, name, &values)?;
+        check_finite(file, name, values.iter().copied())?;
         found.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
     }
     Ok(found)
@@ -60,7 +61,7 @@ pub(super) fn check(file: &str, bytes: &[u8]) -> Result<TensorFacts, BundleError
     let mut facts = TensorFacts::default();
     for (name, view) in open(file, bytes)?.iter() {
         if let Some(values) = floats(&view) {
-            check_finite(file, name, &values.collect::<Vec<_>>())?;
+            check_finite(file, name, values)?;
         }
         facts.tensors += 1;
         facts.numbers += view.shape().iter().product::<usize>();
@@ -86,14 +87,15 @@ fn floats<'a>(view: &'a TensorView<'a>) -> Option<Box<dyn Iterator<Item = f32> +
     })
 }
 
-fn check_finite(file: &str, name: &str, values: &[f32]) -> Result<(), BundleError> {
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(BundleError::new(
-            file,
-            format!("tensor {name:?}: number {at} is {}, expected a finite one", values[at]),
-        )),
+fn check_finite(file: &str, name: &str, values: impl Iterator<Item = f32>) -> Result<(), BundleError> {
+    for (at, value) in values.enumerate() {
+        breathe_at(at);
+        if !value.is_finite() {
+            let reason = format!("tensor {name:?}: number {at} is {value}, expected a finite one");
+            return Err(BundleError::new(file, reason));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

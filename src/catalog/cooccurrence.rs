@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::domain::{CodeShape, CodeTable, ItemNumber, Token};
+use crate::domain::{CodeShape, CodeTable, ItemNumber, Token, breathe_at};
 
 use super::candidates::Candidates;
 
@@ -75,7 +75,8 @@ fn upper_half(codes: &CodeTable, width: usize, items: impl Iterator<Item = ItemN
     let shape = codes.shape();
     let mut words = vec![0u64; shape.tokens() * width];
     let mut places = [0usize; 64];
-    for item in items {
+    for (at, item) in items.enumerate() {
+        breathe_at(at);
         let places = &mut places[..shape.codebooks];
         for (r, (place, &entry)) in places.iter_mut().zip(codes.code(item)).enumerate() {
             *place = r * shape.entries + usize::from(entry);

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::domain::{CodeTable, ItemNumber};
+use crate::domain::{CodeTable, ItemNumber, breathe};
 
 /// Items whose numbers share their upper half.
 pub(super) const BLOCK: usize = 1 << 16;
@@ -77,6 +77,7 @@ impl Postings {
     pub(super) fn of_tokens(codes: &CodeTable) -> Self {
         let shape = codes.shape();
         let of_codebook = |codebook: usize| {
+            breathe();
             let items = codes.items() as ItemNumber;
             // A byte column is walked without looking at each code as a whole.
             match codes.bytes() {

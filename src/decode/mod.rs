@@ -1,6 +1,6 @@
 //! From a user's scores to items: CRSS beam search, CORP pruning, early finish, the exact scorer, and the draft.
 //!
-//! Pure: no tensors, no clock, no async. The network stands behind [`PathModel`].
+//! Pure: no tensors, no async, and no clock but that of threads that stand back. The network stands behind [`PathModel`].
 //!
 //! [`decode`] takes a batch of requests through the search in fixed steps: one `encode`, then one `advance` a step for
 //! all of them. Each request has its own search, so that its answer never depends on its batch-mates.

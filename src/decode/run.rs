@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::catalog::Index;
-use crate::domain::History;
+use crate::domain::{History, breathe};
 
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
@@ -240,6 +240,10 @@ fn share<T: Send>(
     let threads = rayon::current_num_threads().clamp(1, work.len().max(1));
     scratches.resize_with(threads.max(scratches.len()), || Scratch::new(watch));
     let share = work.len().div_ceil(threads).max(1);
+    let run = |item: &mut T, scratch: &mut Scratch| {
+        breathe();
+        run(item, scratch);
+    };
     if threads == 1 {
         work.iter_mut().for_each(|item| run(item, &mut scratches[0]));
     } else {

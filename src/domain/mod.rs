@@ -1,6 +1,7 @@
 //! The words that every room shares. No runtime, no wire format, no tensors.
 
 mod assignment;
+mod breath;
 mod catalogue;
 mod code;
 mod edition;
@@ -14,6 +15,7 @@ mod request;
 mod secret;
 
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
+pub use breath::{breathe, breathe_at, stand_back};
 pub use catalogue::{CatalogChange, CatalogChanged, DescribedItem, ItemPage, StoredItem};
 pub use code::{Code, CodeShape, CodeTable, Entries, Token};
 pub use edition::{ExperimentsChange, ExperimentsEdition};

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use crate::domain::stand_back;
+
 /// How nice its thread is to the others, where the platform lets a thread be. It has a tenth of a core that somebody else
 /// wants as well, so that a bundle still comes when a machine has no rest at all.
 const NICE: i32 = 10;
 
-/// One thread of low priority. What it runs spreads to no other thread: work that it would share out stays with it,
+/// One thread of low priority that pauses often, where its work lets it. What it runs spreads to no other thread: work that it would share out stays with it,
 /// so that none of it stands before the requests of those who are served. Clones are the same thread.
 #[derive(Debug, Clone)]
 pub struct Quiet {
@@ -32,8 +34,13 @@ impl Quiet {
     }
 }
 
-#[cfg(target_os = "linux")]
 fn give_way() {
+    lower_priority();
+    stand_back();
+}
+
+#[cfg(target_os = "linux")]
+fn lower_priority() {
     // Of this thread alone, as Linux has it. It only makes others faster: where it may not be, all goes on as before.
     if let Err(error) = rustix::process::nice(NICE) {
         tracing::debug!(%error, "the loading thread keeps its priority");
@@ -41,7 +48,7 @@ fn give_way() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_way() {
+fn lower_priority() {
     tracing::debug!(wanted = NICE, "threads have no priority of their own here");
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::batch::{Worker, lane};
 use crate::catalog::Index;
-use crate::decode::{DecodeSettings, PathModel};
+use crate::decode::{DecodeSettings, Decoder, PathModel};
 use crate::domain::{Violation, panic_text};
 
 use super::growth::Growths;
@@ -104,11 +104,11 @@ impl Engine {
             None => self.warm_model(build),
         };
         match made {
-            Ok(mut model) => {
+            Ok((mut model, mut decoder)) => {
                 tracing::info!(engine = %self.name, seconds = started.elapsed().as_secs_f64(), "engine warm");
                 // Whoever started it may have gone; then the lane is closed and the loop ends at once.
                 drop(warm.send(Ok(())));
-                thread::run(&worker, &mut model, Arc::clone(&self.index), growths, &self.metrics);
+                thread::run(&worker, &mut model, &mut decoder, Arc::clone(&self.index), growths, &self.metrics);
             }
             Err(error) => drop(warm.send(Err(error))),
         }
@@ -117,10 +117,11 @@ impl Engine {
     fn warm_model<M: PathModel, E: std::fmt::Display>(
         &self,
         build: impl FnOnce() -> Result<M, E>,
-    ) -> Result<M, EngineError> {
+    ) -> Result<(M, Decoder), EngineError> {
         let mut model = build().map_err(|error| EngineError::Build(error.to_string()))?;
-        warmup::warm_up(&mut model, &self.index, &self.settings, &self.config)
+        let mut decoder = Decoder::default();
+        warmup::warm_up(&mut model, &mut decoder, &self.index, &self.settings, &self.config)
             .map_err(|error| EngineError::WarmUp(error.to_string()))?;
-        Ok(model)
+        Ok((model, decoder))
     }
 }

@@ -18,11 +18,11 @@ use super::timed::Timed;
 pub(super) fn run<M: PathModel>(
     worker: &Worker<DecodeRequest, Decoded>,
     model: &mut M,
+    decoder: &mut Decoder,
     mut index: Arc<Index>,
     growths: &Growths,
     metrics: &EngineMetrics,
 ) {
-    let mut decoder = Decoder::default();
     while let Some(mut batch) = worker.next_batch() {
         if let Some(growth) = growths.take() {
             if let Err(error) = model.place(growth.index.codes(), &growth.placed) {
@@ -34,7 +34,7 @@ pub(super) fn run<M: PathModel>(
         // Neighbours of like length, so that a network that splits the batch pads little.
         batch.order_by_key(|request| request.history.len());
         metrics.observe_padding(batch.jobs().map(|request| &request.history));
-        let answers = answer(&batch, &mut decoder, model, &index, metrics);
+        let answers = answer(&batch, decoder, model, &index, metrics);
         batch.answer(answers);
     }
 }

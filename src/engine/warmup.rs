@@ -1,7 +1,7 @@
 //! Visits every shape that requests will have, so that none of them pays for the first time.
 
 use crate::catalog::Index;
-use crate::decode::{DecodeError, DecodeJob, DecodeSettings, PathModel, decode};
+use crate::decode::{DecodeError, DecodeJob, DecodeSettings, Decoder, PathModel};
 use crate::domain::{EventKind, Filter, History, HistoryEntry, ItemNumber};
 
 use super::EngineConfig;
@@ -9,26 +9,33 @@ use super::EngineConfig;
 /// How many items the warm-up asks for.
 const WANTED: usize = 10;
 
-/// Checks that the network fits the index, then decodes once for every batch size and history length of the config.
+/// Checks that the network fits the index, then decodes once for every batch size and history length of the config, the
+/// largest first: what it finds room for serves the others, and the requests that come.
 pub(super) fn warm_up<M: PathModel>(
     model: &mut M,
+    decoder: &mut Decoder,
     index: &Index,
     settings: &DecodeSettings,
     config: &EngineConfig,
 ) -> Result<(), DecodeError<M::Error>> {
     let everybody = |_: usize| true;
-    decode(model, index, &[], &everybody)?;
+    decoder.decode(model, index, &[], &everybody)?;
     if index.is_empty() {
         return Ok(());
     }
     let root = index.root(&Filter::default(), &[]);
-    for &length in &config.warmup_histories {
-        for &size in &config.warmup_batches {
+    let [lengths, sizes] = [&config.warmup_histories, &config.warmup_batches].map(|shapes| {
+        let mut shapes = shapes.clone();
+        shapes.sort_unstable_by(|one, other| other.cmp(one));
+        shapes
+    });
+    for &length in &lengths {
+        for &size in &sizes {
             let size = size.min(config.batch.max_batch);
             let histories: Vec<History> = (0..size).map(|user| history(user, length, index.len())).collect();
             let job = |history| DecodeJob { history, k: WANTED, root: &root, settings, explain: true, bias: None };
             let jobs: Vec<DecodeJob<'_>> = histories.iter().map(job).collect();
-            decode(model, index, &jobs, &everybody)?;
+            decoder.decode(model, index, &jobs, &everybody)?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::network::{EncoderBatch, Network};
 use super::placed::{check_growth, drawn_mean};
 use super::token_sums::token_sum;
 use crate::decode::{Advance, PathModel, PathState, Placement, TokenVectors};
-use crate::domain::{CodeShape, CodeTable, History, HistoryEntry};
+use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, breathe};
 
 /// A network with everything that does not change between requests computed once.
 #[derive(Debug)]
@@ -160,6 +160,7 @@ pub fn encoder_batch<B: Backend>(
 }
 
 pub(super) fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, ScorerError> {
+    breathe();
     tensor.into_data().convert::<f32>().into_vec::<f32>().map_err(|error| ScorerError::Device(format!("{error:?}")))
 }
 

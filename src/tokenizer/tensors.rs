@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 
 use super::TokenizerError;
+use crate::domain::breathe;
 
 /// The key of the settings in the file's metadata.
 const SETTINGS: &str = "tokenizer";
@@ -78,6 +79,7 @@ impl<'a> TensorFile<'a> {
         if view.shape() != shape {
             return Err(wrong(format!("its shape is {:?}: expected {shape:?}", view.shape())));
         }
+        breathe();
         let (numbers, _) = view.data().as_chunks::<4>();
         let data: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         if let Some(at) = data.iter().position(|value| !value.is_finite()) {

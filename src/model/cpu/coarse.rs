@@ -6,6 +6,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::domain::breathe_at;
+
 /// Numbers of a row that one step of the sweep takes in.
 const BLOCK: usize = 32;
 
@@ -109,7 +111,9 @@ impl WithSimd for Sweep<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let (query, query_rest) = self.query.as_chunks::<BLOCK>();
-        for ((row, scale), score) in self.rows.chunks_exact(self.width).zip(self.scales).zip(self.scores) {
+        let rows = self.rows.chunks_exact(self.width).zip(self.scales).zip(self.scores);
+        for (at, ((row, scale), score)) in rows.enumerate() {
+            breathe_at(at);
             let (row, rest) = row.as_chunks::<BLOCK>();
             let mut sum = 0i32;
             for (row, query) in row.iter().zip(query) {

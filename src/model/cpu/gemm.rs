@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::domain::breathe;
+
 /// Rows of activations that one pass over a panel serves: so many sums fit the vector registers beside the panel.
 const ROWS: usize = 8;
 
@@ -156,6 +158,7 @@ impl WithSimd for Product<'_> {
         let Self { rows, weights, inner, outer, bias, out, put } = self;
         let width = weights.panel;
         for (at, panel) in weights.panels().take(outer.div_ceil(width)).enumerate() {
+            breathe();
             let columns = at * width..(at * width + width).min(outer);
             let bias = if bias.is_empty() { bias } else { &bias[columns.clone()] };
             let into = Into { outer, columns, bias, put };

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Packed, sums};
 use crate::decode::Dot;
+use crate::domain::breathe_at;
 
 /// So many requests are scored item by item; more, by a product of matrices.
 const FEW: usize = 2;
@@ -62,6 +63,7 @@ impl WithSimd for OneByOne<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for (at, item) in self.items.chunks_exact(self.width).enumerate() {
+            breathe_at(at);
             for (query, scores) in self.queries.chunks_exact(self.width).zip(self.scores.iter_mut()) {
                 let mut dot = Dot::<S>::zero(simd);
                 dot.add(simd, query, item);
@@ -98,6 +100,7 @@ impl Together<'_, '_> {
         let width = self.columns.inner();
         for (tile, items) in self.items.chunks(TILE * width).enumerate() {
             let first = tile * TILE;
+            breathe_at(first);
             if items.len() == TILE * width {
                 put_tile::<S, TILE, W>(simd, items, first, self.columns, self.scores);
             } else {
