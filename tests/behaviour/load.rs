@@ -35,14 +35,20 @@ fn a_small_run_counts_every_request_and_draws_a_picture() {
     let drawn = std::fs::read_to_string(picture).unwrap();
     assert!(drawn.starts_with("<svg") && drawn.contains("polyline") && drawn.contains("closed loop, 4 callers"));
 
-    let open = json(&run(&["--rate", "50", "--arrivals", "steady"]));
+    let open = json(&run(&["--rate", "50", "--arrivals", "steady", "--clients", "call=2,batch:5=1,stream=1"]));
     let requests = open["requests"].as_u64().unwrap();
-    assert!((95..=105).contains(&requests), "50 a second for 2 seconds are {requests}");
+    assert!((95..=110).contains(&requests), "50 a second for 2 seconds are {requests}");
+    let asked = |manner: &str| open["clients"][manner]["requests"].as_u64().unwrap();
+    assert_eq!(asked("call") + asked("batch:5") + asked("stream"), requests, "{open}");
+    assert!(asked("batch:5").is_multiple_of(5) && asked("stream") > 0, "{open}");
+    assert_eq!(open["answers"]["OK"], requests, "{open}");
     assert_eq!(counted(&open), requests);
     assert_eq!(open["given_up"], 0, "{open}");
 
     let refused = run(&["--history", "0-5"]);
     assert!(!refused.status.success() && String::from_utf8(refused.stderr).unwrap().contains("LOW-HIGH"));
+    let refused = run(&["--clients", "call,bulk=2"]);
+    assert!(!refused.status.success() && String::from_utf8(refused.stderr).unwrap().contains("batch:N"));
     let refused = run(&["--deadline", "0"]);
     assert!(!refused.status.success() && String::from_utf8(refused.stderr).unwrap().contains("--deadline"));
 }

@@ -8,16 +8,14 @@ mod batch_call;
 mod browser;
 mod bundle;
 mod catalogue;
-mod clock;
 mod deadline;
-mod engine_stop;
 mod events;
 mod experiments;
 mod fake;
+#[path = "../faults/mod.rs"]
 mod faults;
 mod foreign;
 mod h2load;
-mod kills;
 mod life;
 mod load;
 mod nats;

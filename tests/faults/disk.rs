@@ -1,15 +1,9 @@
-//! What clients, disks and operators do to a server: it goes on, or ends as it said it would.
+//! Disks that fill up.
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use reg4rec::artifact::BundleRegistry;
@@ -17,117 +11,9 @@ use reg4rec::wire::client::{CatalogServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
 use crate::bundle;
-use crate::fake::{Client, Fake, settings, start_cold};
+use crate::fake::Client;
 use crate::operated::{Operated, PATIENCE, channel, place, registry, request};
 use crate::process::Process;
-
-/// What an HTTP/2 client says first: its preface and empty settings.
-const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_whose_other_end_is_gone_is_closed() {
-    let mut settings = settings();
-    (settings.keepalive_interval_ms, settings.keepalive_timeout_ms) = (200, 200);
-    let server = start_cold(settings, Duration::from_secs(20)).await;
-    assert!(server.opener.open(Fake::default()));
-    // It greets, and answers no ping.
-    let mut gone = TcpStream::connect(server.public).await.unwrap();
-    gone.write_all(HELLO).await.unwrap();
-    let mut said = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), gone.read_to_end(&mut said)).await;
-    assert!(read.is_ok(), "the connection is still open after {} bytes", said.len());
-    assert!(server.answers().await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn told_to_stop_under_load_it_loses_no_accepted_request_and_waits_for_no_client() {
-    let home = tempfile::tempdir().unwrap();
-    let dir = home.path().join("tiny");
-    bundle::write(&dir, 0.0);
-    let lag = |command: &mut Command| {
-        command.env("REG4REC__SERVER__DRAIN_LAG_MS", "300").env("REG4REC__SERVER__DRAIN_LIMIT_MS", "5000");
-    };
-    let mut process = tokio::task::spawn_blocking(move || Process::start_with(&dir, lag)).await.unwrap();
-    let answered = Arc::new(AtomicUsize::new(0));
-    let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let (address, answered) = (process.public.clone(), Arc::clone(&answered));
-            tokio::spawn(async move {
-                let mut client = Client::new(channel(&address).await);
-                loop {
-                    match client.recommend(request("")).await {
-                        Ok(_) => drop(answered.fetch_add(1, Ordering::SeqCst)),
-                        Err(status) => return status,
-                    }
-                }
-            })
-        })
-        .collect();
-    // Clients that never close: an idle connection, and a stream in the middle.
-    let idle = TcpStream::connect(process.public.trim_start_matches("http://")).await.unwrap();
-    let (send, requests) = mpsc::channel(4);
-    let mut streaming = Client::new(channel(&process.public).await);
-    send.send(request("")).await.unwrap();
-    let mut answers = streaming.recommend_stream(ReceiverStream::new(requests)).await.unwrap().into_inner();
-    assert!(answers.message().await.unwrap().is_some());
-    while answered.load(Ordering::SeqCst) < 50 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-
-    let pid = process.child.id().to_string();
-    let before = answered.load(Ordering::SeqCst);
-    let began = Instant::now();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    for caller in callers {
-        let status = caller.await.unwrap();
-        // Refused, or not reached, or not sent yet when the connection was closed (as hyper says); never begun and lost.
-        let unsent = status.code() == Code::Cancelled && format!("{status:?}").contains("connection closed");
-        assert!(status.code() == Code::Unavailable || unsent, "{status:?}");
-    }
-    let ended = tokio::task::spawn_blocking(move || process.ended()).await.unwrap();
-    assert!(ended.success(), "{ended:?}");
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
-    assert!(answered.load(Ordering::SeqCst) > before, "within the lag nobody was answered");
-    let over = answers.message().await.expect_err("the stream goes on");
-    assert_eq!(over.code(), Code::Unavailable, "{over:?}");
-    drop((idle, send));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_corrupted_bundle_published_under_traffic_fails_no_request() {
-    let server = Operated::start().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let (stop, address) = (Arc::clone(&stop), server.process.public.clone());
-            tokio::spawn(async move {
-                let mut client = Client::new(channel(&address).await);
-                let mut answers = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = client.recommend(request("")).await.expect("a request failed").into_inner();
-                    assert_eq!(answer.bundle_version, "v1");
-                    answers += 1;
-                }
-                answers
-            })
-        })
-        .collect();
-    for (version, file) in [("v2", "weights.safetensors"), ("v3", "items.parquet"), ("v4", "codebooks.safetensors")] {
-        let dir = place(&server.registry, "default", version);
-        let path = dir.join(file);
-        let mut bytes = std::fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        server.registry.point("default", version).unwrap();
-        let (stage, reason) = server.until_refused("default", &dir).await;
-        assert!(stage == "verify" && reason.contains(file), "{stage}: {reason}");
-    }
-    stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        assert!(caller.await.unwrap() > 0);
-    }
-}
 
 /// A file system of one megabyte; none where it cannot be had, with the reason printed.
 struct SmallDisk {

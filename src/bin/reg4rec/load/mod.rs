@@ -1,6 +1,7 @@
 //! `reg4rec load`: how much a running server answers, and how fast.
 
 mod drive;
+mod manner;
 mod picture;
 mod tally;
 mod traffic;
@@ -14,6 +15,7 @@ use clap::{Args, ValueEnum};
 
 use super::channel::{self, Access};
 use drive::{Drive, Pace};
+use manner::Mix;
 use tally::Tally;
 use traffic::Traffic;
 
@@ -48,6 +50,10 @@ pub struct Load {
     /// Closed loop: so many callers, each of which asks again when it is answered, or when a refusal says to
     #[arg(long, value_name = "CALLERS", default_value_t = 16)]
     concurrency: usize,
+    /// How clients ask, and what share of the requests (of the callers in a closed loop) each has: `call` for Recommend,
+    /// `batch:N` for RecommendBatch of N, `stream` for RecommendStream
+    #[arg(long, value_name = "HOW=SHARE,…", default_value = "call")]
+    clients: Mix,
     /// How long it counts, in seconds
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     duration: f64,
@@ -125,6 +131,7 @@ impl Load {
         };
         let drive = Drive {
             pace,
+            mix: self.clients.clone(),
             warmup: Duration::from_secs_f64(self.warmup),
             duration: Duration::from_secs_f64(self.duration),
             deadline: Duration::from_millis(self.deadline),

@@ -9,6 +9,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tonic::Code;
 
+use super::manner::Manner;
+
 /// Longest latency that is told apart, in microseconds.
 const LONGEST_US: u64 = 600_000_000;
 /// Digits that a latency is kept with.
@@ -36,33 +38,69 @@ pub struct Tally {
     answered: Histogram<u64>,
     refused: Histogram<u64>,
     answers: BTreeMap<String, u64>,
-    seconds: Vec<Second>,
+    seconds: Vec<Part>,
+    manners: BTreeMap<Manner, Part>,
+    /// With nothing counted.
+    part: Part,
     within: u64,
     degraded: u64,
     given_up: u64,
     unsent: u64,
 }
 
+/// A part of the requests: those of a second, or of one manner of asking.
 #[derive(Clone)]
-struct Second {
+struct Part {
     requests: u64,
     within: u64,
     refused: u64,
     answered: Histogram<u64>,
 }
 
+impl Part {
+    fn note(&mut self, within: bool, outcome: Outcome) {
+        self.requests += 1;
+        match outcome {
+            Outcome::Answered { after, .. } => {
+                self.within += u64::from(within);
+                self.answered.saturating_record(us(after));
+            }
+            Outcome::Refused { .. } => self.refused += 1,
+            Outcome::GivenUp | Outcome::Unsent => {}
+        }
+    }
+
+    fn point(&self) -> Point {
+        let ms = |percentile| self.answered.value_at_percentile(percentile) as f64 / 1e3;
+        Point {
+            requests: self.requests,
+            within_deadline: self.within,
+            refused: self.refused,
+            p50_ms: ms(50.0),
+            p99_ms: ms(99.0),
+        }
+    }
+}
+
+fn us(after: Duration) -> u64 {
+    u64::try_from(after.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Tally {
     pub fn new(duration: Duration, deadline: Duration) -> anyhow::Result<Self> {
         let histogram = |digits| Histogram::new_with_bounds(1, LONGEST_US, digits).context("a histogram");
         // Two digits for each second: there may be many.
-        let second = Second { requests: 0, within: 0, refused: 0, answered: histogram(2)? };
+        let part =
+            |digits| Ok::<_, anyhow::Error>(Part { requests: 0, within: 0, refused: 0, answered: histogram(digits)? });
         Ok(Self {
             deadline,
             duration,
             answered: histogram(DIGITS)?,
             refused: histogram(DIGITS)?,
             answers: BTreeMap::new(),
-            seconds: vec![second; duration.as_secs_f64().ceil() as usize],
+            seconds: vec![part(2)?; duration.as_secs_f64().ceil() as usize],
+            manners: BTreeMap::new(),
+            part: part(DIGITS)?,
             within: 0,
             degraded: 0,
             given_up: 0,
@@ -71,22 +109,19 @@ impl Tally {
     }
 
     /// Counts one that was due `at` after the beginning.
-    pub fn note(&mut self, at: Duration, outcome: Outcome) {
+    pub fn note(&mut self, at: Duration, manner: Manner, outcome: Outcome) {
         let Some(second) = self.seconds.get_mut(at.as_secs() as usize) else { return };
-        second.requests += 1;
-        let us = |after: Duration| u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        let within = matches!(outcome, Outcome::Answered { after, .. } if after <= self.deadline);
+        second.note(within, outcome);
+        self.manners.entry(manner).or_insert_with(|| self.part.clone()).note(within, outcome);
+        self.within += u64::from(within);
         match outcome {
             Outcome::Answered { after, degraded } => {
-                let within = u64::from(after <= self.deadline);
-                self.within += within;
-                second.within += within;
                 self.degraded += u64::from(degraded);
                 self.answered.saturating_record(us(after));
-                second.answered.saturating_record(us(after));
                 *self.answers.entry("OK".into()).or_default() += 1;
             }
             Outcome::Refused { after, code } => {
-                second.refused += 1;
                 self.refused.saturating_record(us(after));
                 *self.answers.entry(format!("{code:?}")).or_default() += 1;
             }
@@ -97,14 +132,6 @@ impl Tally {
 
     pub fn report(&self, title: &str) -> Report {
         let seconds = self.duration.as_secs_f64();
-        let ms = |us: u64| us as f64 / 1e3;
-        let point = |second: &Second| Point {
-            requests: second.requests,
-            within_deadline: second.within,
-            refused: second.refused,
-            p50_ms: ms(second.answered.value_at_percentile(50.0)),
-            p99_ms: ms(second.answered.value_at_percentile(99.0)),
-        };
         Report {
             title: title.to_owned(),
             seconds,
@@ -118,7 +145,8 @@ impl Tally {
             goodput_per_second: self.within as f64 / seconds,
             answered_ms: Latencies::of(&self.answered),
             refused_ms: Latencies::of(&self.refused),
-            timeline: self.seconds.iter().map(point).collect(),
+            timeline: self.seconds.iter().map(Part::point).collect(),
+            clients: self.manners.iter().map(|(manner, part)| (manner.name(), part.point())).collect(),
             curve: curve(&self.answered),
         }
     }
@@ -151,11 +179,13 @@ pub struct Report {
     pub refused_ms: Latencies,
     /// A point for every second, of the requests that were due in it.
     pub timeline: Vec<Point>,
+    /// The requests of each manner of asking.
+    pub clients: BTreeMap<String, Point>,
     /// Percentile and milliseconds, of answers of the status OK.
     pub curve: Vec<(f64, f64)>,
 }
 
-/// One second.
+/// Those of a second, or of one manner of asking.
 #[derive(Debug, Serialize)]
 pub struct Point {
     pub requests: u64,
@@ -221,6 +251,13 @@ impl fmt::Display for Report {
                 ms.mean, ms.p50, ms.p90, ms.p99, ms.p999, ms.max
             )?;
         }
+        for (name, part) in self.clients.iter().filter(|_| self.clients.len() > 1) {
+            writeln!(
+                f,
+                "{name:>9}: {} requests, {} within the deadline, {} refused; p50 {:.1} ms, p99 {:.1} ms",
+                part.requests, part.within_deadline, part.refused, part.p50_ms, part.p99_ms
+            )?;
+        }
         Ok(())
     }
 }
@@ -233,12 +270,12 @@ mod tests {
     fn every_request_is_counted_once_under_what_became_of_it() {
         let ms = Duration::from_millis;
         let mut tally = Tally::new(Duration::from_secs(2), ms(100)).unwrap();
-        tally.note(ms(10), Outcome::Answered { after: ms(20), degraded: true });
-        tally.note(ms(1500), Outcome::Answered { after: ms(150), degraded: false });
-        tally.note(ms(20), Outcome::Refused { after: ms(1), code: Code::ResourceExhausted });
-        tally.note(ms(30), Outcome::GivenUp);
-        tally.note(ms(40), Outcome::Unsent);
-        tally.note(ms(2500), Outcome::Unsent);
+        tally.note(ms(10), Manner::Call, Outcome::Answered { after: ms(20), degraded: true });
+        tally.note(ms(1500), Manner::Call, Outcome::Answered { after: ms(150), degraded: false });
+        tally.note(ms(20), Manner::Call, Outcome::Refused { after: ms(1), code: Code::ResourceExhausted });
+        tally.note(ms(30), Manner::Stream, Outcome::GivenUp);
+        tally.note(ms(40), Manner::Call, Outcome::Unsent);
+        tally.note(ms(2500), Manner::Call, Outcome::Unsent);
         let report = tally.report("t");
         assert_eq!((report.requests, report.given_up, report.unsent, report.degraded), (5, 1, 1, 1));
         assert_eq!(report.answers, BTreeMap::from([("OK".into(), 2), ("ResourceExhausted".into(), 1)]));
@@ -246,6 +283,7 @@ mod tests {
         assert_eq!((report.answered_ms.p50.round(), report.answered_ms.max.round()), (20.0, 150.0));
         assert_eq!((report.timeline[0].requests, report.timeline[1].requests), (4, 1));
         assert_eq!((report.timeline[0].within_deadline, report.timeline[1].within_deadline), (1, 0));
+        assert_eq!((report.clients["call"].requests, report.clients["stream"].requests), (4, 1));
         assert!(report.to_string().contains("5 requests: 2 OK, 1 ResourceExhausted"), "{report}");
     }
 }
