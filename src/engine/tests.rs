@@ -101,7 +101,7 @@ async fn warm_up_visits_every_shape_before_the_engine_is_ready() {
     plan.config.warmup_histories = vec![1, 50];
     let handle = plan.start(|| Ok::<_, String>(model)).await.unwrap();
     assert!(handle.alive());
-    assert_eq!(*batches.lock().unwrap(), [1, 4, 4, 1, 4, 4]);
+    assert_eq!(*batches.lock().unwrap(), [4, 4, 1, 4, 4, 1]);
 }
 
 #[tokio::test]
