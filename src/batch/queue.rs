@@ -195,6 +195,12 @@ impl<J, A> Queue<J, A> {
         Self::needed(&state, predicted).as_secs_f64() / left.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
+    /// What a job that came now would be refused with, but for a lane that is closed.
+    pub(super) fn refusal(&self, deadline: Instant) -> Option<Failure> {
+        let state = self.lock();
+        if state.closed.is_some() { None } else { self.admit(&state, Instant::now(), deadline).err() }
+    }
+
     /// The jobs of a batch, of those that may take `allowed` from when they came. A third of that: while one batch runs
     /// another one's worth of jobs comes, and the last third is room for what nobody foresaw.
     fn batch_within(&self, state: &State<J, A>, allowed: Duration) -> usize {

@@ -78,6 +78,11 @@ impl<J, A> Submitter<J, A> {
         self.queue.pressure(deadline)
     }
 
+    /// What a job that came now would be refused with as one too many.
+    pub fn refusal(&self, deadline: Instant) -> Option<Failure> {
+        self.queue.refusal(deadline)
+    }
+
     /// How many jobs wait.
     pub fn depth(&self) -> usize {
         self.queue.lock().waiting.len()

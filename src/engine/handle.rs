@@ -114,6 +114,11 @@ impl EngineHandle {
         self.inner.submitter.pressure(deadline)
     }
 
+    /// What a request that came now would be refused with as one too many.
+    pub fn refusal(&self, deadline: Instant) -> Option<Failure> {
+        self.inner.submitter.refusal(deadline)
+    }
+
     /// The name it was started under.
     pub fn name(&self) -> &str {
         &self.inner.name

@@ -17,13 +17,22 @@ pub struct RecommendConfig {
     pub max_deadline_ms: u64,
     /// The beam of requests from half of what would have them refused, unless they chose one; 0: theirs, 1 to 1000.
     pub narrow_beam: usize,
+    /// Whether requests are refused before they are read while every engine would refuse them. Those that need none, of
+    /// users without history, are refused with them.
+    pub refuse_unread: bool,
     /// Answers that are given again.
     pub cache: CacheConfig,
 }
 
 impl Default for RecommendConfig {
     fn default() -> Self {
-        Self { max_history: 50, max_deadline_ms: 5000, narrow_beam: 8, cache: CacheConfig::default() }
+        Self {
+            max_history: 50,
+            max_deadline_ms: 5000,
+            narrow_beam: 8,
+            refuse_unread: true,
+            cache: CacheConfig::default(),
+        }
     }
 }
 

@@ -103,6 +103,8 @@ async fn where_the_engine_has_no_time_an_answer_from_before_stands_in() {
     assert_eq!(page("reg4rec_degraded_total{how=\"cached\"}"), 1.0);
     let unknown = house.recommender.recommend(viewed(&[5, 7]), Some(Instant::now() + within)).await.unwrap_err();
     assert!(matches!(unknown, Failure::Overloaded { .. }), "{unknown:?}");
+    // Some might be answered from before: all are read.
+    assert_eq!(house.recommender.refusal(Some(Instant::now() + within)), None);
     drop(open);
 }
 
@@ -131,6 +133,10 @@ async fn under_pressure_the_beam_is_narrower_but_for_who_chose_it() {
     let pressure = engine.pressure(Instant::now() + long);
     assert!((0.001..0.5).contains(&pressure), "{pressure}");
     let within = long.mul_f64(pressure / 0.75);
+    // Who has half of what the work before takes is refused unread; who has more is not.
+    let refusal = house.recommender.refusal(Some(Instant::now() + within / 2));
+    assert!(matches!(refusal, Some(Failure::Overloaded { .. })), "{refusal:?}");
+    assert_eq!(house.recommender.refusal(Some(Instant::now() + long)), None);
     let chosen = DecodeOverrides { beam: Some(20), ..DecodeOverrides::default() };
     let narrow = ask(viewed(&[9]), within);
     let own = ask(RecommendRequest { decode: chosen, ..viewed(&[10]) }, within);

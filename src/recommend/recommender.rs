@@ -223,6 +223,20 @@ impl Recommender {
         Ok(answer)
     }
 
+    /// What every request that came now with this deadline would be refused with if it needed an engine, so that nobody has to
+    /// read it; none where one might be answered.
+    pub fn refusal(&self, deadline: Option<Instant>) -> Option<Failure> {
+        let Inner { config, shelf, .. } = &*self.inner;
+        if !config.refuse_unread || config.cache.entries > 0 {
+            return None;
+        }
+        let deadline = self.deadline(deadline);
+        let shelf = shelf.load();
+        let mut refusals = shelf.serving().map(|loaded| loaded.variant.engine.refusal(deadline));
+        let first = refusals.next()??;
+        refusals.all(|refusal| refusal.is_some()).then_some(first)
+    }
+
     /// Answers by the variant and with the settings that the trial says.
     async fn answer(
         &self,

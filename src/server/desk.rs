@@ -21,6 +21,12 @@ pub trait Recommends: Send + Sync + 'static {
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<RecommendAnswer, Failure>> + Send;
 
+    /// What every request that came now with this deadline would be refused with, whatever it asks.
+    fn refusal(&self, deadline: Instant) -> Option<Failure> {
+        let _ = deadline;
+        None
+    }
+
     /// Takes events down; resolves when they are durable.
     fn record(&self, events: Vec<UserEvent>) -> impl Future<Output = Result<Recorded, Failure>> + Send;
 
@@ -83,6 +89,10 @@ impl Recommends for Recommender {
         deadline: Option<Instant>,
     ) -> Result<RecommendAnswer, Failure> {
         Recommender::recommend(self, request, deadline).await
+    }
+
+    fn refusal(&self, deadline: Instant) -> Option<Failure> {
+        Recommender::refusal(self, Some(deadline))
     }
 
     async fn record(&self, events: Vec<UserEvent>) -> Result<Recorded, Failure> {

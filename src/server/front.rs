@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
@@ -39,12 +40,22 @@ pub(super) struct Front {
     /// A call has one until it is answered, a stream until it has ended.
     places: Arc<Semaphore>,
     metrics: Arc<ServerMetrics>,
-    /// The phase, and for how long; a closure, as the front need not know the recommender's type.
+    /// Closures, as the front need not know the recommender's type.
     phase: PhaseReader,
+    refusals: RefusalReader,
 }
 
-/// Reads the phase.
+/// Reads the phase, and for how long it has been.
 pub(super) struct PhaseReader(pub Box<dyn Fn() -> (Phase, Duration) + Send + Sync>);
+
+/// Reads what every request would be refused with that came now with a deadline.
+pub(super) struct RefusalReader(pub Box<dyn Fn(Instant) -> Option<Failure> + Send + Sync>);
+
+impl std::fmt::Debug for RefusalReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RefusalReader")
+    }
+}
 
 impl std::fmt::Debug for PhaseReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,14 +64,37 @@ impl std::fmt::Debug for PhaseReader {
 }
 
 impl Front {
-    pub fn new(config: &ServerConfig, max_deadline: Duration, metrics: Arc<ServerMetrics>, phase: PhaseReader) -> Self {
+    pub fn new(
+        config: &ServerConfig,
+        max_deadline: Duration,
+        metrics: Arc<ServerMetrics>,
+        phase: PhaseReader,
+        refusals: RefusalReader,
+    ) -> Self {
         Self {
             max_deadline,
             margin: config.deadline_margin(),
             places: Arc::new(Semaphore::new(config.max_inflight)),
             metrics,
             phase,
+            refusals,
         }
+    }
+
+    /// The refusal of a `Recommend` that no engine has time for, from its headers alone: under several times its load a server
+    /// spends most of its time on those whom it refuses. None of gRPC-web, whose refusals are in its body.
+    pub fn refused_unread(&self, path: &str, headers: &HeaderMap) -> Option<Response> {
+        let method = Method::of(path).filter(|method| *method == Method::Recommend)?;
+        let native = |kind: &HeaderValue| kind == "application/grpc" || kind == "application/grpc+proto";
+        headers.get(CONTENT_TYPE).filter(|kind| native(kind))?;
+        // A timeout that cannot be read is told as such.
+        let allowed = self.allowed(timeout(headers).ok()?.unwrap_or(Duration::MAX));
+        let failure = (self.refusals.0)(Instant::now() + allowed)?;
+        let call = self.metrics.begin(method);
+        self.metrics.refused(&failure, None);
+        let response = refusal(&failure);
+        call.end(wire::code(&failure));
+        Some(response)
     }
 
     /// How long the server may take: less than it is given, by the way back.

@@ -10,6 +10,7 @@ mod admin;
 mod catalogue;
 mod config;
 mod desk;
+mod door;
 mod events;
 mod front;
 mod health;

@@ -29,8 +29,9 @@ use super::admin::{self, Admin};
 use super::catalogue::Catalogue;
 use super::config::ServerConfig;
 use super::desk::{Desk, Phase, Recommends};
+use super::door::Door;
 use super::events::Events;
-use super::front::{self, Front, PhaseReader};
+use super::front::{self, Front, PhaseReader, RefusalReader};
 use super::health;
 use super::lasting::Lasting;
 use super::log_filter::LogFilter;
@@ -172,8 +173,9 @@ impl<R: Recommends> Server<R> {
         let (admin, _) = accept(admin, of_admin, most, patience, self.tls_metrics.clone())?;
         let admin_task = tokio::spawn(axum::serve(admin, pages).with_graceful_shutdown(admin_closed).into_future());
         let (public, listening) = accept(public, self.identity.clone(), most, patience, self.tls_metrics.clone())?;
-        let calls =
-            self.transport().serve_with_incoming_shutdown(self.routes(&leave)?, public.into_stream(), public_closed);
+        let front = Arc::new(self.front());
+        let calls = Door { calls: self.routes(&front, &leave)?, front };
+        let calls = self.transport().serve_with_incoming_shutdown(calls, public.into_stream(), public_closed);
         let renewing = self.identity.clone().map(|identity| tokio::spawn(identity.follow()));
         let mut calls = tokio::spawn(calls);
 
@@ -238,11 +240,16 @@ impl<R: Recommends> Server<R> {
             .http2_keepalive_timeout(Some(Duration::from_millis(self.config.keepalive_timeout_ms)))
     }
 
-    /// `leave`: closed when those who only look on are to go.
-    fn routes(&self, leave: &watch::Receiver<()>) -> Result<Router, ServerError> {
+    fn front(&self) -> Front {
         let desk = Arc::clone(&self.desk);
         let phase = PhaseReader(Box::new(move || desk.phase()));
-        let front = Arc::new(Front::new(&self.config, self.max_deadline, Arc::clone(&self.metrics), phase));
+        let desk = Arc::clone(&self.desk);
+        let refusals = RefusalReader(Box::new(move |deadline| desk.recommender().ok()?.refusal(deadline)));
+        Front::new(&self.config, self.max_deadline, Arc::clone(&self.metrics), phase, refusals)
+    }
+
+    /// `leave`: closed when those who only look on are to go.
+    fn routes(&self, front: &Arc<Front>, leave: &watch::Receiver<()>) -> Result<Router, ServerError> {
         let service = Service { desk: Arc::clone(&self.desk), metrics: Arc::clone(&self.metrics) };
         let service =
             RecommendationServiceServer::new(service).max_decoding_message_size(self.config.max_message_bytes);
@@ -252,7 +259,7 @@ impl<R: Recommends> Server<R> {
         let catalogue = CatalogServiceServer::new(catalogue).max_decoding_message_size(self.config.max_message_bytes);
         let calls = mount(mount(mount(Router::new(), service), events), catalogue);
         let calls = calls.route_layer(self.access());
-        let calls = calls.route_layer(axum::middleware::from_fn_with_state(front, front::pass));
+        let calls = calls.route_layer(axum::middleware::from_fn_with_state(Arc::clone(front), front::pass));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)

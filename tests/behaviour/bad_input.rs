@@ -101,6 +101,33 @@ async fn overload_says_when_to_try_again() {
 }
 
 #[tokio::test]
+async fn what_no_engine_has_time_for_is_refused_from_its_headers_with_all_that_a_refusal_says() {
+    let fake = Fake { full: Some(std::time::Duration::from_secs(3)), ..Fake::default() };
+    let asked = std::sync::Arc::clone(&fake.asked);
+    let server = start(fake).await;
+    let mut client = server.client().await;
+    let within = |seconds| {
+        let mut request = tonic::Request::new(user("u"));
+        request.set_timeout(std::time::Duration::from_secs(seconds));
+        request
+    };
+    let status = client.recommend(within(2)).await.expect_err("accepted");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(after, Some(std::time::Duration::from_millis(40)));
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
+    client.recommend(within(4)).await.unwrap();
+    // Only calls of one request: each of a batch has its own answer.
+    let mut batch = tonic::Request::new(v1::RecommendBatchRequest { requests: vec![user("u")] });
+    batch.set_timeout(std::time::Duration::from_secs(2));
+    assert_eq!(client.recommend_batch(batch).await.unwrap().into_inner().results.len(), 1);
+    let (_, page) = server.page("/metrics").await;
+    let counted = |line: &str| page.lines().any(|told| told.starts_with(line) && !told.ends_with(" 0"));
+    assert!(counted("reg4rec_requests_total{code=\"RESOURCE_EXHAUSTED\",method=\"Recommend\""), "{page}");
+    assert!(counted("reg4rec_admission_rejected_total{"), "{page}");
+}
+
+#[tokio::test]
 async fn a_fault_gives_the_id_that_is_in_the_log_and_not_the_cause() {
     let server = start(Fake::default()).await;
     let request = v1::RecommendRequest { request_id: "r-77".into(), ..user("fault") };

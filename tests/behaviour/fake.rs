@@ -32,9 +32,16 @@ pub struct Fake {
     pub delay: Duration,
     /// Requests that reached it.
     pub asked: Arc<AtomicUsize>,
+    /// Has no time for deadlines nearer than this.
+    pub full: Option<Duration>,
 }
 
 impl Recommends for Fake {
+    fn refusal(&self, deadline: Instant) -> Option<Failure> {
+        let late = self.full.is_some_and(|full| deadline < Instant::now() + full);
+        late.then_some(Failure::Overloaded { reason: Overload::PredictedLate, retry_after: Duration::from_millis(40) })
+    }
+
     async fn recommend(
         &self,
         request: RecommendRequest,

@@ -228,20 +228,23 @@ fn read(result: v1::RecommendResult) -> Answer {
 /// An open `RecommendStream`. Answers come in the order asked.
 struct Stream {
     requests: mpsc::Sender<v1::RecommendRequest>,
-    waiting: Arc<Mutex<VecDeque<oneshot::Sender<Answer>>>>,
+    waiting: Waiting,
 }
+
+/// Those who wait for their answers, in the order asked; none once the stream has ended.
+type Waiting = Arc<Mutex<Option<VecDeque<oneshot::Sender<Answer>>>>>;
 
 impl Stream {
     async fn open(mut client: Client, refusal: fn(&Status) -> Refusal) -> Result<Self, Status> {
         let (requests, sent) = mpsc::channel(STREAM_ROOM);
         let results = client.recommend_stream(ReceiverStream::new(sent)).await?.into_inner();
-        let waiting = Arc::<Mutex<VecDeque<oneshot::Sender<Answer>>>>::default();
+        let waiting: Waiting = Arc::new(Mutex::new(Some(VecDeque::new())));
         tokio::spawn(hand_out(results, Arc::clone(&waiting), refusal));
         Ok(Self { requests, waiting })
     }
 
     fn is_over(&self) -> bool {
-        self.requests.is_closed()
+        self.requests.is_closed() || lock(&self.waiting).is_none()
     }
 
     /// None: the stream has ended.
@@ -249,7 +252,7 @@ impl Stream {
         // First a place, so that nobody waits for an answer to what was not sent.
         let place = self.requests.reserve().await.ok()?;
         let (sender, answer) = oneshot::channel();
-        lock(&self.waiting).push_back(sender);
+        lock(&self.waiting).as_mut()?.push_back(sender);
         place.send(request);
         Some(answer)
     }
@@ -260,15 +263,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Gives each result to who waits for it; when the stream ends, all that are left are told.
-async fn hand_out(
-    mut results: Streaming<v1::RecommendResult>,
-    waiting: Arc<Mutex<VecDeque<oneshot::Sender<Answer>>>>,
-    refusal: fn(&Status) -> Refusal,
-) {
+async fn hand_out(mut results: Streaming<v1::RecommendResult>, waiting: Waiting, refusal: fn(&Status) -> Refusal) {
     let last = loop {
         match results.message().await {
             Ok(Some(result)) => {
-                if let Some(first) = lock(&waiting).pop_front() {
+                if let Some(first) = lock(&waiting).as_mut().and_then(VecDeque::pop_front) {
                     // Who gave up has counted so.
                     drop(first.send(read(result)));
                 }
@@ -277,7 +276,8 @@ async fn hand_out(
             Err(status) => break refusal(&status),
         }
     };
-    for left in lock(&waiting).drain(..) {
+    let left = lock(&waiting).take();
+    for left in left.into_iter().flatten() {
         drop(left.send(Err(last.clone())));
     }
 }
