@@ -28,7 +28,7 @@ pub struct Coarse {
     /// `[items]`, see [`Self::margins`].
     margins: Vec<f32>,
     /// The query in whole numbers, `[d]`.
-    query: Vec<i16>,
+    query: Vec<i32>,
 }
 
 impl Coarse {
@@ -76,7 +76,7 @@ impl Coarse {
     pub fn sweep(&mut self, query: &[f32], scores: &mut [f32]) {
         let scale = largest(query) / MOST_ENTRY;
         self.query.clear();
-        self.query.extend(query.iter().map(|&number| whole(number, scale) as i16));
+        self.query.extend(query.iter().map(|&number| whole(number, scale) as i32));
         let Self { width, rows, scales, query, .. } = self;
         Arch::new().dispatch(Sweep { width: *width, rows, scales, query, scale, scores });
     }
@@ -100,7 +100,7 @@ struct Sweep<'a> {
     width: usize,
     rows: &'a [i8],
     scales: &'a [f32],
-    query: &'a [i16],
+    query: &'a [i32],
     scale: f32,
     scores: &'a mut [f32],
 }
@@ -115,11 +115,13 @@ impl WithSimd for Sweep<'_> {
         for (at, ((row, scale), score)) in rows.enumerate() {
             breathe_at(at);
             let (row, rest) = row.as_chunks::<BLOCK>();
-            let mut sum = 0i32;
+            // A sum for each place, so that they are added up across only once.
+            let mut sums = [0i32; BLOCK];
             for (row, query) in row.iter().zip(query) {
-                sum += row.iter().zip(query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
+                (0..BLOCK).for_each(|at| sums[at] += i32::from(row[at]) * query[at]);
             }
-            sum += rest.iter().zip(query_rest).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
+            let rest: i32 = rest.iter().zip(query_rest).map(|(a, b)| i32::from(*a) * b).sum();
+            let sum = sums.iter().sum::<i32>() + rest;
             *score = sum as f32 * (scale * self.scale);
         }
     }
