@@ -10,8 +10,9 @@ use crate::domain::stand_back;
 /// wants as well, so that a bundle still comes when a machine has no rest at all.
 const NICE: i32 = 10;
 
-/// One thread of low priority that pauses often, where its work lets it. What it runs spreads to no other thread: work that it would share out stays with it,
-/// so that none of it stands before the requests of those who are served. Clones are the same thread.
+/// One thread of low priority that pauses often, where its work lets it. What it runs spreads to no other thread: work
+/// that it would share out stays with it, so that none of it stands before the requests of those who are served.
+/// Clones are the same thread.
 #[derive(Debug, Clone)]
 pub struct Quiet {
     pool: Arc<ThreadPool>,
