@@ -89,12 +89,22 @@ impl Front {
         headers.get(CONTENT_TYPE).filter(|kind| native(kind))?;
         // A timeout that cannot be read is told as such.
         let allowed = self.allowed(timeout(headers).ok()?.unwrap_or(Duration::MAX));
-        let failure = (self.refusals.0)(Instant::now() + allowed)?;
+        // Who comes too late is told so, and not to try again.
+        let failure = (!allowed.is_zero()).then(|| (self.refusals.0)(Instant::now() + allowed))??;
         let call = self.metrics.begin(method);
+        self.note_phase();
         self.metrics.refused(&failure, None);
         let response = refusal(&failure);
         call.end(wire::code(&failure));
         Some(response)
+    }
+
+    /// Counts a call that comes after the server said that it is not ready.
+    fn note_phase(&self) {
+        let (phase, since) = (self.phase.0)();
+        if phase != Phase::Serving {
+            self.metrics.arrived_not_ready(since);
+        }
     }
 
     /// How long the server may take: less than it is given, by the way back.
@@ -143,10 +153,7 @@ async fn answer(
     next: Next,
 ) -> Result<(Response, Option<Opened>), Failure> {
     let began = Instant::now();
-    let (phase, since) = (front.phase.0)();
-    if phase != Phase::Serving {
-        front.metrics.arrived_not_ready(since);
-    }
+    front.note_phase();
     let asked = timeout(request.headers())?;
     let allowed = front.allowed(asked.unwrap_or(Duration::MAX));
     if allowed.is_zero() {

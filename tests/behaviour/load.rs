@@ -1,5 +1,6 @@
 //! `reg4rec load`: every request that is due is counted once, in both loops.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -7,8 +8,15 @@ use serde_json::Value;
 use crate::bundle;
 use crate::process::{Process, json};
 
+/// `reg4rec load` against the process, with histories of the bundle's items.
+pub fn load(process: &Process, bundle: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
+    command.args(["load", "--server", &process.public, "--json", "--bundle"]).arg(bundle);
+    command.args(more).output().unwrap()
+}
+
 /// Every request under what became of it.
-fn counted(report: &Value) -> u64 {
+pub fn counted(report: &Value) -> u64 {
     let number = |name: &str| report[name].as_u64().unwrap();
     let answers: u64 = report["answers"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     answers + number("given_up") + number("unsent")
@@ -20,10 +28,9 @@ fn a_small_run_counts_every_request_and_draws_a_picture() {
     let dir = home.path().join("tiny");
     bundle::write(&dir, 0.0);
     let process = Process::start(&dir);
-    let run = |more: &[&str]| -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
-        command.args(["load", "--server", &process.public, "--duration", "2", "--warmup", "0.2", "--bundle"]);
-        command.arg(&dir).args(["--json", "--deadline", "5000", "-k", "3,10"]).args(more).output().unwrap()
+    let run = |more: &[&str]| {
+        let usual = ["--duration", "2", "--warmup", "0.2", "--deadline", "5000", "-k", "3,10"];
+        load(&process, &dir, &[&usual, more].concat())
     };
     let picture = home.path().join("closed.svg");
     let closed = json(&run(&["--concurrency", "4", "--history", "1-5", "--picture", picture.to_str().unwrap()]));

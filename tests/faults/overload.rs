@@ -1,18 +1,8 @@
 //! Several times what a server can do.
 
-use std::process::Command;
-
-use serde_json::Value;
-
 use crate::bundle;
+use crate::load::{counted, load};
 use crate::process::{Process, json};
-
-/// The report of `reg4rec load` against it.
-fn load(process: &Process, bundle: &std::path::Path, more: &[&str]) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reg4rec"));
-    command.args(["load", "--server", &process.public, "--warmup", "0", "--json", "--bundle"]).arg(bundle);
-    json(&command.args(more).output().unwrap())
-}
 
 #[test]
 fn at_five_times_its_capacity_it_answers_or_refuses_everybody_and_serves_on() {
@@ -20,18 +10,15 @@ fn at_five_times_its_capacity_it_answers_or_refuses_everybody_and_serves_on() {
     let dir = home.path().join("tiny");
     bundle::write(&dir, 0.0);
     let process = Process::start(&dir);
-    let capacity =
-        load(&process, &dir, &["--concurrency", "16", "--duration", "1"])["answered_per_second"].as_f64().unwrap();
+    let load = |more: &[&str]| json(&load(&process, &dir, &[&["--warmup", "0"], more].concat()));
+    let capacity = load(&["--concurrency", "16", "--duration", "1"])["answered_per_second"].as_f64().unwrap();
     assert!(capacity > 1.0, "{capacity}");
     let rate = format!("{:.0}", 5.0 * capacity);
     // Calls, calls of several and streams.
     let clients = ["--clients", "call=3,batch:8=1,stream=1"];
-    let told =
-        load(&process, &dir, &[&["--rate", &rate, "--duration", "3", "--deadline", "200"], &clients[..]].concat());
-    let number = |name: &str| told[name].as_u64().unwrap();
+    let told = load(&[&["--rate", &rate, "--duration", "3", "--deadline", "200"], &clients[..]].concat());
     let answers = told["answers"].as_object().unwrap();
-    let counted: u64 = answers.values().map(|count| count.as_u64().unwrap()).sum();
-    assert_eq!(counted + number("given_up") + number("unsent"), number("requests"), "{told}");
+    assert_eq!(counted(&told), told["requests"].as_u64().unwrap(), "{told}");
     assert!(answers.get("OK").is_some_and(|count| count.as_u64() > Some(0)), "{told}");
     for code in answers.keys() {
         assert!(["OK", "ResourceExhausted", "DeadlineExceeded"].contains(&code.as_str()), "{code}: {told}");
@@ -39,6 +26,6 @@ fn at_five_times_its_capacity_it_answers_or_refuses_everybody_and_serves_on() {
     for manner in ["call", "batch:8", "stream"] {
         assert!(told["clients"][manner]["requests"].as_u64() > Some(0), "{manner}: {told}");
     }
-    let after = load(&process, &dir, &["--concurrency", "4", "--duration", "1", "--deadline", "20000"]);
+    let after = load(&["--concurrency", "4", "--duration", "1", "--deadline", "20000"]);
     assert_eq!(after["answers"]["OK"], after["requests"], "{after}");
 }
