@@ -233,8 +233,9 @@ impl<R: Recommends> Server<R> {
             .accept_http1(true)
             .max_concurrent_streams(streams)
             // Calls that their callers gave up before we saw them: under overload many at once, and by default twenty of them
-            // end the connection, with all calls on it.
-            .http2_max_pending_accept_reset_streams(usize::try_from(streams).ok())
+            // end the connection, with all calls on it. A connection may stay unread for as long as it takes to give up
+            // all its streams this many times.
+            .http2_max_pending_accept_reset_streams(usize::try_from(streams.saturating_mul(16)).ok())
             .initial_connection_window_size(window)
             .http2_keepalive_interval(Some(Duration::from_millis(self.config.keepalive_interval_ms)))
             .http2_keepalive_timeout(Some(Duration::from_millis(self.config.keepalive_timeout_ms)))

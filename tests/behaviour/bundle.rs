@@ -16,6 +16,9 @@ use reg4rec::decode::{DecodeJob, DecodeSettings, decode};
 use reg4rec::domain::{CodeShape, CodeTable, EventKind, Filter, HistoryEntry, Item};
 use reg4rec::model::{CpuScorer, NetworkConfig, load_weights, save_weights};
 
+/// The bundle that the repository holds.
+pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model-artifacts/demo");
+
 const CATEGORIES: [&str; 3] = ["Hats", "Shoes", "Gloves"];
 
 fn network() -> NetworkConfig {

@@ -16,14 +16,13 @@ use reg4rec::artifact;
 use reg4rec::wire::client::CatalogServiceClient;
 use reg4rec::wire::v1;
 
-use crate::bundle;
+use crate::bundle::{self, DEMO};
 use crate::fake::{Client, page_at};
 use crate::operated::{Operated, channel, registry};
 use crate::process::{Process, json};
 
 type Shopkeeper = CatalogServiceClient<Channel>;
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model-artifacts/demo");
 const ENGINES: [v1::Engine; 3] = [v1::Engine::Exact, v1::Engine::Beam, v1::Engine::Draft];
 
 /// The demo with a catalogue that can be changed, and a cache of answers to be wrong.

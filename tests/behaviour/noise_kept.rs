@@ -21,7 +21,7 @@ use reg4rec::training::dataset::read_items;
 use reg4rec::wire::client::CatalogServiceClient;
 use reg4rec::wire::v1;
 
-use crate::bundle;
+use crate::bundle::{self, DEMO};
 use crate::fake::{Client, page_at};
 use crate::noise::{feed, noisy};
 use crate::operated::{channel, request};
@@ -301,10 +301,10 @@ fn items() -> impl Strategy<Value = Vec<v1::CatalogItem>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_server_is_told_of_items_it_takes_or_refuses_by_name_and_goes_on() {
     let home = tempfile::tempdir().unwrap();
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("model-artifacts/demo");
+    let demo = Path::new(DEMO);
     let log = home.path().join("catalogue");
     let process = tokio::task::spawn_blocking(move || {
-        Process::start_with(&demo, |command| {
+        Process::start_with(demo, |command| {
             command.env("REG4REC__CATALOGUE__PATH", log);
         })
     });

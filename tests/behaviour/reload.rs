@@ -14,11 +14,10 @@ use tonic_health::pb::health_client::HealthClient;
 use reg4rec::artifact;
 use reg4rec::wire::v1;
 
-use crate::bundle;
+use crate::bundle::{self, DEMO};
 use crate::operated::{Operated, PATIENCE, channel, place, registry};
 use crate::process::json;
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model-artifacts/demo");
 const RELOADS: usize = 20;
 
 /// Histories of items that the demo knows.

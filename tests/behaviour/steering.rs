@@ -9,11 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use reg4rec::artifact;
 use reg4rec::wire::v1;
 
+use crate::bundle::DEMO;
 use crate::fake::Client;
 use crate::operated::channel;
 use crate::process::Process;
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model-artifacts/demo");
 /// Nats that are added to a category.
 const NATS: [f32; 9] = [-8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0];
 

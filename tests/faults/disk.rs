@@ -10,7 +10,7 @@ use reg4rec::artifact::BundleRegistry;
 use reg4rec::wire::client::{CatalogServiceClient, EventServiceClient};
 use reg4rec::wire::v1;
 
-use crate::bundle;
+use crate::bundle::{self, DEMO};
 use crate::fake::Client;
 use crate::operated::{Operated, PATIENCE, channel, place, registry, request};
 use crate::process::Process;
@@ -112,14 +112,14 @@ async fn on_a_full_disk_events_are_refused_and_recommendations_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_full_disk_changes_of_items_are_refused_whole_and_those_acknowledged_stay() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("model-artifacts/demo");
+    let demo = Path::new(DEMO);
     let log = disk.path().join("catalogue");
     let start = || {
-        let (demo, log) = (demo.clone(), log.clone());
+        let log = log.clone();
         let settings = move |command: &mut Command| {
             command.env("REG4REC__CATALOGUE__PATH", log);
         };
-        tokio::task::spawn_blocking(move || Process::start_with(&demo, settings))
+        tokio::task::spawn_blocking(move || Process::start_with(demo, settings))
     };
     let process = start().await.unwrap();
     let to = channel(&process.public).await;

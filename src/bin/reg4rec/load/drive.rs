@@ -172,12 +172,12 @@ fn outcome(due: Instant, answer: Answer) -> Outcome {
     match answer {
         Ok(answer) => Outcome::Answered { after: due.elapsed(), degraded: answer.degraded },
         Err(refusal) if refusal.given_up => Outcome::GivenUp,
-        Err(refusal) => Outcome::Refused { after: due.elapsed(), code: refusal.code },
+        Err(refusal) => Outcome::Refused { after: due.elapsed(), code: refusal.code, message: refusal.message },
     }
 }
 
 fn refusal(status: &Status) -> Refusal {
     let after = status.get_details_retry_info().and_then(|told| told.retry_delay).unwrap_or_default();
     let given_up = status.code() == Code::Cancelled && status.message().contains(GIVEN_UP);
-    Refusal { code: status.code(), after, given_up }
+    Refusal { code: status.code(), message: status.message().to_owned(), after, given_up }
 }

@@ -121,6 +121,8 @@ pub type Answer = Result<v1::RecommendResponse, Refusal>;
 #[derive(Debug, Clone)]
 pub struct Refusal {
     pub code: Code,
+    /// What was said with it.
+    pub message: String,
     /// When to try again, where the server says so.
     pub after: Duration,
     /// The client's own timer said it, not the server.
@@ -171,8 +173,9 @@ impl Asker {
             Manner::Stream => {
                 let mut answers = Vec::with_capacity(count);
                 for mut request in requests {
-                    request.timeout = left.try_into().ok();
-                    let given_up = Refusal { code: Code::DeadlineExceeded, after: Duration::ZERO, given_up: true };
+                    // None left is no time that a server takes.
+                    request.timeout = left.max(Duration::from_micros(1)).try_into().ok();
+                    let given_up = Refusal { given_up: true, ..refused_here(Code::DeadlineExceeded, "no answer yet") };
                     let answer = tokio::time::timeout_at(deadline.into(), self.over_stream(request)).await;
                     answers.push(answer.unwrap_or(Err(given_up)));
                 }
@@ -208,8 +211,13 @@ fn timed<T>(message: T, left: Duration) -> Request<T> {
     request
 }
 
+/// What this side says.
+fn refused_here(code: Code, message: &str) -> Refusal {
+    Refusal { code, message: message.to_owned(), after: Duration::ZERO, given_up: false }
+}
+
 fn gone() -> Refusal {
-    Refusal { code: Code::Unavailable, after: Duration::ZERO, given_up: false }
+    refused_here(Code::Unavailable, "the stream has ended")
 }
 
 /// One result of several.
@@ -218,10 +226,11 @@ fn read(result: v1::RecommendResult) -> Answer {
         Some(Told::Response(response)) => Ok(response),
         Some(Told::Status(status)) => Err(Refusal {
             code: i32::try_from(status.code).map_or(Code::Unknown, Code::from),
+            message: status.message,
             after: status.retry_after.and_then(|after| after.try_into().ok()).unwrap_or_default(),
             given_up: false,
         }),
-        None => Err(Refusal { code: Code::Unknown, after: Duration::ZERO, given_up: false }),
+        None => Err(refused_here(Code::Unknown, "a result without an outcome")),
     }
 }
 

@@ -69,6 +69,9 @@ pub struct Load {
     /// Events of a history; drawn evenly from a range
     #[arg(long, value_name = "N|LOW-HIGH", default_value = "1-30", value_parser = traffic::range)]
     history: (usize, usize),
+    /// The width of the beam that a request asks for [default: the server's own]
+    #[arg(long, value_name = "PATHS")]
+    beam: Option<u32>,
     /// Different histories that are asked with, over and over
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     users: usize,
@@ -89,7 +92,7 @@ pub struct Load {
 impl Load {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.check()?;
-        let traffic = Traffic::of(&self.bundle, self.history, &self.k, self.users, self.seed)?;
+        let traffic = Traffic::of(&self.bundle, self.history, &self.k, self.beam, self.users, self.seed)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let tally = runtime.block_on(self.drive(traffic))?;
         runtime.shutdown_background();

@@ -19,12 +19,12 @@ const DIGITS: u8 = 3;
 const TOLD: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 
 /// What became of one request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// It was answered.
     Answered { after: Duration, degraded: bool },
     /// It was answered with a status other than OK.
-    Refused { after: Duration, code: Code },
+    Refused { after: Duration, code: Code, message: String },
     /// No answer came by its deadline.
     GivenUp,
     /// It was not sent: this program was too slow.
@@ -38,6 +38,7 @@ pub struct Tally {
     answered: Histogram<u64>,
     refused: Histogram<u64>,
     answers: BTreeMap<String, u64>,
+    messages: BTreeMap<String, String>,
     seconds: Vec<Part>,
     manners: BTreeMap<Manner, Part>,
     /// With nothing counted.
@@ -58,12 +59,12 @@ struct Part {
 }
 
 impl Part {
-    fn note(&mut self, within: bool, outcome: Outcome) {
+    fn note(&mut self, within: bool, outcome: &Outcome) {
         self.requests += 1;
         match outcome {
             Outcome::Answered { after, .. } => {
                 self.within += u64::from(within);
-                self.answered.saturating_record(us(after));
+                self.answered.saturating_record(us(*after));
             }
             Outcome::Refused { .. } => self.refused += 1,
             Outcome::GivenUp | Outcome::Unsent => {}
@@ -98,6 +99,7 @@ impl Tally {
             answered: histogram(DIGITS)?,
             refused: histogram(DIGITS)?,
             answers: BTreeMap::new(),
+            messages: BTreeMap::new(),
             seconds: vec![part(2)?; duration.as_secs_f64().ceil() as usize],
             manners: BTreeMap::new(),
             part: part(DIGITS)?,
@@ -112,8 +114,8 @@ impl Tally {
     pub fn note(&mut self, at: Duration, manner: Manner, outcome: Outcome) {
         let Some(second) = self.seconds.get_mut(at.as_secs() as usize) else { return };
         let within = matches!(outcome, Outcome::Answered { after, .. } if after <= self.deadline);
-        second.note(within, outcome);
-        self.manners.entry(manner).or_insert_with(|| self.part.clone()).note(within, outcome);
+        second.note(within, &outcome);
+        self.manners.entry(manner).or_insert_with(|| self.part.clone()).note(within, &outcome);
         self.within += u64::from(within);
         match outcome {
             Outcome::Answered { after, degraded } => {
@@ -121,9 +123,11 @@ impl Tally {
                 self.answered.saturating_record(us(after));
                 *self.answers.entry("OK".into()).or_default() += 1;
             }
-            Outcome::Refused { after, code } => {
+            Outcome::Refused { after, code, message } => {
                 self.refused.saturating_record(us(after));
-                *self.answers.entry(format!("{code:?}")).or_default() += 1;
+                let code = format!("{code:?}");
+                self.messages.entry(code.clone()).or_insert(message);
+                *self.answers.entry(code).or_default() += 1;
             }
             Outcome::GivenUp => self.given_up += 1,
             Outcome::Unsent => self.unsent += 1,
@@ -138,6 +142,7 @@ impl Tally {
             deadline_ms: self.deadline.as_secs_f64() * 1e3,
             requests: self.seconds.iter().map(|second| second.requests).sum(),
             answers: self.answers.clone(),
+            messages: self.messages.clone(),
             given_up: self.given_up,
             unsent: self.unsent,
             degraded: self.degraded,
@@ -163,6 +168,8 @@ pub struct Report {
     pub requests: u64,
     /// Answers by their gRPC status.
     pub answers: BTreeMap<String, u64>,
+    /// By the same names: the first message of each status other than OK.
+    pub messages: BTreeMap<String, String>,
     /// Requests without any answer by their deadline.
     pub given_up: u64,
     /// Requests that this program was too slow to send.
@@ -239,6 +246,9 @@ impl fmt::Display for Report {
             self.given_up,
             self.unsent
         )?;
+        for (code, message) in &self.messages {
+            writeln!(f, "{code}: {message:?}")?;
+        }
         writeln!(
             f,
             "{:.1} answers/s, {:.1}/s within the deadline; {} degraded",
@@ -270,20 +280,24 @@ mod tests {
     fn every_request_is_counted_once_under_what_became_of_it() {
         let ms = Duration::from_millis;
         let mut tally = Tally::new(Duration::from_secs(2), ms(100)).unwrap();
+        let refused =
+            |said: &str| Outcome::Refused { after: ms(1), code: Code::ResourceExhausted, message: said.to_owned() };
         tally.note(ms(10), Manner::Call, Outcome::Answered { after: ms(20), degraded: true });
         tally.note(ms(1500), Manner::Call, Outcome::Answered { after: ms(150), degraded: false });
-        tally.note(ms(20), Manner::Call, Outcome::Refused { after: ms(1), code: Code::ResourceExhausted });
+        tally.note(ms(20), Manner::Call, refused("full"));
+        tally.note(ms(25), Manner::Call, refused("still full"));
         tally.note(ms(30), Manner::Stream, Outcome::GivenUp);
         tally.note(ms(40), Manner::Call, Outcome::Unsent);
         tally.note(ms(2500), Manner::Call, Outcome::Unsent);
         let report = tally.report("t");
-        assert_eq!((report.requests, report.given_up, report.unsent, report.degraded), (5, 1, 1, 1));
-        assert_eq!(report.answers, BTreeMap::from([("OK".into(), 2), ("ResourceExhausted".into(), 1)]));
+        assert_eq!((report.requests, report.given_up, report.unsent, report.degraded), (6, 1, 1, 1));
+        assert_eq!(report.answers, BTreeMap::from([("OK".into(), 2), ("ResourceExhausted".into(), 2)]));
+        assert_eq!(report.messages, BTreeMap::from([("ResourceExhausted".into(), "full".into())]));
         assert_eq!((report.answered_per_second, report.goodput_per_second), (1.0, 0.5));
         assert_eq!((report.answered_ms.p50.round(), report.answered_ms.max.round()), (20.0, 150.0));
-        assert_eq!((report.timeline[0].requests, report.timeline[1].requests), (4, 1));
+        assert_eq!((report.timeline[0].requests, report.timeline[1].requests), (5, 1));
         assert_eq!((report.timeline[0].within_deadline, report.timeline[1].within_deadline), (1, 0));
-        assert_eq!((report.clients["call"].requests, report.clients["stream"].requests), (4, 1));
-        assert!(report.to_string().contains("5 requests: 2 OK, 1 ResourceExhausted"), "{report}");
+        assert_eq!((report.clients["call"].requests, report.clients["stream"].requests), (5, 1));
+        assert!(report.to_string().contains("6 requests: 2 OK, 2 ResourceExhausted"), "{report}");
     }
 }

@@ -16,8 +16,15 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Draws as many requests as there are users.
-    pub fn of(bundle: &Path, history: (usize, usize), k: &[u32], users: usize, seed: u64) -> anyhow::Result<Self> {
+    /// Draws as many requests as there are users; of several `k` each gets one.
+    pub fn of(
+        bundle: &Path,
+        history: (usize, usize),
+        k: &[u32],
+        beam: Option<u32>,
+        users: usize,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         let loaded = artifact::load(bundle).with_context(|| format!("--bundle {}", bundle.display()))?;
         let ids: Vec<&str> = (0..loaded.index.len() as u32).map(|item| loaded.index.id(item)).collect();
         ensure!(!ids.is_empty(), "--bundle {}: it has no items", bundle.display());
@@ -26,7 +33,8 @@ impl Traffic {
             let events = draw.random_range(history.0..=history.1);
             let mut item = || ids.choose(&mut draw).copied().unwrap_or_default().as_bytes().to_vec();
             let history = (0..events).map(|_| v1::Event { item_id: item(), ..v1::Event::default() }).collect();
-            v1::RecommendRequest { history, k: k.choose(&mut draw).copied(), ..v1::RecommendRequest::default() }
+            let decode = beam.map(|beam| v1::DecodeOptions { beam: Some(beam), ..v1::DecodeOptions::default() });
+            v1::RecommendRequest { history, k: k.choose(&mut draw).copied(), decode, ..Default::default() }
         };
         Ok(Self { requests: (0..users).map(|_| request()).collect() })
     }
