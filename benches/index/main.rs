@@ -1,7 +1,7 @@
 //! The index at scale: built, saved, read, and asked.
 //!
 //!   cargo bench --bench index                                    criterion, 10^5 and 10^6 items
-//!   cargo bench --bench index -- --table 10000000 [uniform] [DIR]   one catalogue's figures; DIR: where it is saved
+//!   cargo bench --bench index -- --table 10000000 [uniform] [paths] [DIR]   one catalogue's figures; DIR: where it is saved
 //!
 //! `REG4REC_BENCH_ITEMS=10000000` lets criterion measure other sizes, separated by commas.
 
@@ -28,9 +28,10 @@ fn main() {
         ["--ask", items, path] => table::ask(items.parse().unwrap(), (*path).into()),
         ["--table", items, rest @ ..] => {
             let codes = if rest.contains(&"uniform") { Codes::Uniform } else { Codes::Clustered };
-            let dir = rest.iter().find(|text| !text.starts_with('-') && **text != "uniform");
+            let for_paths = rest.contains(&"paths");
+            let dir = rest.iter().find(|text| !text.starts_with('-') && !["uniform", "paths"].contains(*text));
             let dir = dir.map_or_else(std::env::temp_dir, Into::into);
-            table::build(items.replace('_', "").parse().unwrap(), codes, &dir);
+            table::build(items.replace('_', "").parse().unwrap(), codes, for_paths, &dir);
         }
         _ => measure(&mut Criterion::default().configure_from_args()),
     }
@@ -40,7 +41,7 @@ fn measure(criterion: &mut Criterion) {
     let sizes = std::env::var("REG4REC_BENCH_ITEMS").unwrap_or_else(|_| "100000,1000000".to_owned());
     for items in sizes.split(',').map(|size| size.trim().parse().unwrap()) {
         let shop = Shop::new(items, Codes::Clustered);
-        let (index, _) = shop.build();
+        let (index, _) = shop.build(false);
         let mut group = criterion.benchmark_group("index");
         group.sampling_mode(SamplingMode::Flat).sample_size(20);
         let filter = Filter { include_categories: vec!["Category 0".into()], ..Filter::default() };
@@ -55,6 +56,8 @@ fn measure(criterion: &mut Criterion) {
             };
             bench.iter_batched(ask, |id| index.number(&id), BatchSize::SmallInput);
         });
+        drop(index);
+        let (index, _) = shop.build(true);
         let (root, mut next): (Candidates, _) = (index.eligible().clone(), NextTokens::default());
         for depth in 1..=3 {
             let requests: Vec<Vec<Vec<Token>>> = (0..64).map(|at| table::live_paths(&index, at, depth)).collect();

@@ -111,10 +111,13 @@ impl Shop {
         }
     }
 
-    /// Builds the index; answers also the seconds that it took, without those in which items were drawn.
-    pub fn build(&self) -> (Index, f64) {
+    /// Builds the index, one for look-ups of paths if so wished; answers also the seconds that it took, without those in which items were drawn.
+    pub fn build(&self, for_paths: bool) -> (Index, f64) {
         let names = (0..CLUSTERS).map(|cluster| format!("Category {cluster}")).collect();
         let (mut builder, mut codes) = (IndexBuilder::new(names), CodeTable::empty(SHAPE).unwrap());
+        if for_paths {
+            builder = builder.for_paths();
+        }
         let mut seconds = 0.0;
         for first in (0..self.items).step_by(BATCH) {
             use rayon::prelude::*;

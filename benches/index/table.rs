@@ -4,10 +4,9 @@ use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Instant;
 
-use reg4rec::catalog::{CodeColumns, Index, NextTokens, SavedFor};
+use reg4rec::catalog::{Index, NextTokens, SavedFor};
 use reg4rec::domain::{Filter, Token};
 
 use crate::shop::{Codes, SHAPE, Shop, draw};
@@ -19,24 +18,25 @@ const PATHS: usize = 20;
 const KEY: &str = "bench";
 
 /// Builds, saves, and lets a fresh process read and ask.
-pub fn build(items: usize, codes: Codes, dir: &Path) {
+pub fn build(items: usize, codes: Codes, for_paths: bool, dir: &Path) {
     let path = dir.join(format!("reg4rec-index-{items}-{}", std::process::id()));
     let shop = Shop::new(items, codes);
-    let (index, seconds) = shop.build();
+    let (index, seconds) = shop.build(for_paths);
     let bytes = index.bytes();
     let each = |bytes: usize| bytes as f64 / items as f64;
-    println!("{items} items, {codes:?}");
+    println!("{items} items, {codes:?}{}", if for_paths { ", for look-ups of paths" } else { "" });
     println!(
         "  built in {seconds:.1} s; RSS {:.2} GB with titles in memory, at most {:.2} GB",
         rss("VmRSS"),
         rss("VmHWM")
     );
     println!(
-        "  bytes an item: codes {:.2}, postings {:.2}, co-occurrence {:.2}, ids and their look-up {:.2}, columns {:.2}, \
+        "  bytes an item: codes {:.2}, postings {:.2}, co-occurrence {:.2}, for paths {:.2}, ids and their look-up {:.2}, columns {:.2}, \
          attributes {:.2}; together {:.2}; titles {:.2} more until saved",
         each(bytes.codes),
         each(bytes.postings),
         each(bytes.cooccurrence),
+        each(bytes.paths),
         each(bytes.ids),
         each(bytes.columns),
         each(bytes.attributes),
@@ -130,22 +130,11 @@ fn filters(index: &Index) {
 }
 
 fn masks(index: &Index) {
-    masks_by(index, "lists alone", NextTokens::default());
-    let began = Instant::now();
-    let columns = CodeColumns::of(index).unwrap();
-    println!(
-        "    code columns: {:.1} bytes an item, made in {:.1} s",
-        columns.bytes() as f64 / index.len() as f64,
-        began.elapsed().as_secs_f64()
-    );
-    masks_by(index, "with code columns", NextTokens::with_columns(Arc::new(columns)));
-}
-
-fn masks_by(index: &Index, by: &str, mut next: NextTokens) {
+    let mut next = NextTokens::default();
     let root = index.root(&Filter::default(), &[]);
     let seen: Vec<u32> = (0..50).map(|at| (draw([at, 3, 9]) % index.len() as u64) as u32).collect();
     let unseen = index.root(&Filter::default(), &seen);
-    println!("    masks of {PATHS} paths, {by}:");
+    println!("    masks of {PATHS} paths:");
     for depth in 1..=5 {
         let requests: Vec<Vec<Vec<Token>>> = (0..REQUESTS).map(|request| live_paths(index, request, depth)).collect();
         let mut counts: Vec<f64> =

@@ -1,12 +1,14 @@
 //! From items, one at a time, to an index.
 
-use crate::domain::CodeTable;
+use crate::domain::{CodeTable, Token};
 
 use super::attributes::{Attributes, AttributesDraft};
 use super::candidates::Candidates;
+use super::code_order::CodeOrder;
 use super::cooccurrence::Cooccurrence;
+use super::crowds::Crowds;
 use super::dictionary::{Dictionary, Texts};
-use super::index::{CatalogError, CatalogItem, Index};
+use super::index::{CatalogError, CatalogItem, Index, Paths};
 use super::postings::Postings;
 use super::titles::{TitleTexts, Titles};
 
@@ -54,6 +56,7 @@ pub struct IndexBuilder {
     priors: Vec<f32>,
     eligible: Vec<u64>,
     category_names: Vec<String>,
+    for_paths: bool,
 }
 
 impl IndexBuilder {
@@ -66,7 +69,14 @@ impl IndexBuilder {
             priors: Vec::new(),
             eligible: Vec::new(),
             category_names,
+            for_paths: false,
         }
+    }
+
+    /// Makes the index one for look-ups of paths over the whole catalogue ([`NextTokens`](super::NextTokens)): a few times
+    /// as fast at 10^7 items, for about two bytes an item more, some seconds of building, and postings in the order of codes.
+    pub fn for_paths(self) -> Self {
+        Self { for_paths: true, ..self }
     }
 
     /// Items taken so far.
@@ -111,17 +121,17 @@ impl IndexBuilder {
     /// # Errors
     /// A code table of another length, or the first item whose id was there before.
     pub fn finish(self, codes: CodeTable, version: String) -> Result<Index, CatalogError> {
-        let Self { ids, titles, attributes, mut priors, eligible, category_names } = self;
+        let Self { ids, titles, attributes, mut priors, eligible, category_names, for_paths } = self;
         let items = priors.len();
         if items != codes.items() {
             return Err(CatalogError::Codes { items, codes: codes.items() });
         }
         let eligible = Candidates::of_words(items, eligible).unwrap_or_else(|| Candidates::none(items));
-        let (ids, ((postings, cooccurrence), attributes)) = rayon::join(
+        let (ids, (((postings, paths), cooccurrence), attributes)) = rayon::join(
             || Dictionary::of(ids),
             || {
                 rayon::join(
-                    || (Postings::of_tokens(&codes), Cooccurrence::of(&codes, &eligible)),
+                    || (postings(&codes, &eligible, for_paths), Cooccurrence::of(&codes, &eligible)),
                     || Attributes::of(attributes),
                 )
             },
@@ -134,8 +144,36 @@ impl IndexBuilder {
         ids.texts.shrink();
         priors.shrink_to_fit();
         let titles = Titles::Memory(titles);
-        Ok(Index { codes, ids, titles, attributes, priors, eligible, postings, cooccurrence, category_names, version })
+        Ok(Index {
+            codes,
+            ids,
+            titles,
+            attributes,
+            priors,
+            eligible,
+            postings,
+            cooccurrence,
+            paths,
+            category_names,
+            version,
+        })
     }
+}
+
+/// The items by token; of an index for paths by places, with what goes with that.
+fn postings(codes: &CodeTable, eligible: &Candidates, for_paths: bool) -> (Postings, Option<Paths>) {
+    if !for_paths {
+        return (Postings::of_tokens(codes, 0), None);
+    }
+    let (order, by_place) = CodeOrder::of(codes);
+    let postings = Postings::of_tokens(&by_place, 1);
+    let codes_of = |token: Token| {
+        let places = order.list(token, postings.of(codes.shape().flat(token))).numbers();
+        let eligible = places.filter(|&place| eligible.contains(order.items.get(place as usize)));
+        eligible.flat_map(|place| by_place.code(place)).copied().collect()
+    };
+    let crowds = Crowds::of(codes, codes_of);
+    (postings, Some(Paths { order, crowds }))
 }
 
 /// What is wrong with an item on its own, if anything.

@@ -9,7 +9,9 @@ use crate::domain::{CodeTable, Filter, Item, ItemNumber, Token};
 use super::attributes::Attributes;
 use super::build::{IndexBuilder, Row};
 use super::candidates::Candidates;
+use super::code_order::CodeOrder;
 use super::cooccurrence::Cooccurrence;
+use super::crowds::Crowds;
 use super::dictionary::Dictionary;
 use super::postings::{List, Postings};
 use super::titles::Titles;
@@ -60,8 +62,17 @@ pub struct Index {
     pub(super) eligible: Candidates,
     pub(super) postings: Postings,
     pub(super) cooccurrence: Option<Cooccurrence>,
+    /// Of an index for look-ups of paths.
+    pub(super) paths: Option<Paths>,
     pub(super) category_names: Vec<String>,
     pub(super) version: String,
+}
+
+/// What an index for look-ups of paths has beside the others' parts; its postings are of places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Paths {
+    pub(super) order: CodeOrder,
+    pub(super) crowds: Crowds,
 }
 
 /// Bytes of an index in memory, by part. Allocators and growth reserves are not in it.
@@ -73,6 +84,8 @@ pub struct IndexBytes {
     pub postings: usize,
     /// Masks of the tokens that occur together.
     pub cooccurrence: usize,
+    /// Of an index for look-ups of paths: the order of codes, and the masks of crowds.
+    pub paths: usize,
     /// Ids and the look-up by id.
     pub ids: usize,
     /// Priors, eligibility, prices, and the numbers of kinds and brands.
@@ -86,8 +99,8 @@ pub struct IndexBytes {
 impl IndexBytes {
     /// All parts together.
     pub fn total(&self) -> usize {
-        let Self { codes, postings, cooccurrence, ids, columns, attributes, titles } = self;
-        codes + postings + cooccurrence + ids + columns + attributes + titles
+        let Self { codes, postings, cooccurrence, paths, ids, columns, attributes, titles } = self;
+        codes + postings + cooccurrence + paths + ids + columns + attributes + titles
     }
 }
 
@@ -204,6 +217,7 @@ impl Index {
             codes: wide * shape.codebooks * self.len(),
             postings: self.postings.bytes(),
             cooccurrence: self.cooccurrence.as_ref().map_or(0, |masks| 8 * masks.words().len()),
+            paths: self.paths.as_ref().map_or(0, |paths| paths.order.bytes() + paths.crowds.bytes()),
             ids: self.ids.bytes(),
             columns: columns + 4 * self.priors.len() + 8 * self.eligible.words().len(),
             attributes,
@@ -221,9 +235,16 @@ impl Index {
         &self.version
     }
 
-    /// The items whose code holds the token, lowest number first, eligible or not.
+    /// The items whose code holds the token, eligible or not: lowest number first, or, in an index for look-ups of paths, in
+    /// the order of their codes.
     pub fn postings(&self, token: Token) -> List<'_> {
-        self.postings.of(self.codes.shape().flat(token))
+        let list = self.postings.of(self.codes.shape().flat(token));
+        self.paths.as_ref().map_or(list, |paths| paths.order.list(token, list))
+    }
+
+    /// What may follow a path of two tokens and more that many items have; none where it is not kept.
+    pub(super) fn crowd(&self, path: &[Token]) -> Option<&[u64]> {
+        self.paths.as_ref()?.crowds.mask(path)
     }
 
     /// Which tokens occur together; none for shapes past [`Cooccurrence::MOST_TOKENS`].

@@ -1,43 +1,43 @@
 //! Which tokens may follow a path: the constraint of a search over tokens, by look-up.
 //!
-//! Of a path of one token that is said by the masks of tokens that occur together. Of a longer one the candidates are
-//! found: block of 65,536 items by block, the two rarest tokens' lists are intersected by bits, and what is left is held
-//! against the root and the other tokens by its code; with [`CodeColumns`], one list's codes are read instead. A path stops to be read when every token that its pairs allow was
-//! met.
-
-use std::sync::Arc;
+//! Of a path of one token that is said by the masks of tokens that occur together; of a longer one that many items have, by
+//! the mask of that crowd. Of the others the candidates are found: block of 65,536 numbers by block, the shortest of the
+//! tokens' lists there are intersected, and what is left is held against the root and the other tokens by its code. A path
+//! stops to be read when every token that its pairs allow was met.
 
 use rayon::prelude::*;
 
 use crate::domain::{ItemNumber, Token};
 
 use super::candidates::Candidates;
-use super::code_columns::{CodeColumns, Cursor};
 use super::index::Index;
 use super::postings::{BLOCK, List};
 
-/// Words of a block's bits.
-const WORDS: usize = BLOCK / 64;
-/// The shorter of two lists is looked up by code where the other is longer than this many times its length: to mark a
-/// number costs about a fourth of a look at a code.
-const LOPSIDED: usize = 8;
+/// A block's list is held against what is left by the codes where it is longer than this many times what is left: to look at
+/// a code, somewhere in a large table, costs that much more than to read a number.
+const LOPSIDED: usize = 32;
 /// Candidates between two comparisons of what was met with what is possible, which cost as much as twenty of them.
 const COMPARED: usize = 256;
 /// A root that lacks no more of the eligible items is read as all of them less these.
 const MOST_REMOVED: usize = 4_096;
-/// To read a position of a column is so many times cheaper than to look at a code.
-const CHEAPER: usize = 24;
 /// Numbers to be read below which a second thread is not worth waking.
 const WORTH_A_THREAD: usize = 20_000;
+/// A path has one token of each codebook at most.
+const LONGEST: usize = 64;
 
 /// Look-ups of the tokens that may follow paths. Keeps its memory from one to the next: a look-up of no more paths than
 /// one before allocates nothing.
 #[derive(Debug, Default)]
 pub struct NextTokens {
-    columns: Option<Arc<CodeColumns>>,
     shape_words: usize,
-    /// `[paths, M * D bits]`
+    /// `[paths, M * D bits]`, by place.
     masks: Vec<u64>,
+    /// `[paths]`: the place of each path's mask.
+    places: Vec<usize>,
+    /// Paths whose lists must be read and about how many numbers those are, most first.
+    open: Vec<(usize, usize)>,
+    /// The same paths as threads share them: the first share the first thread's.
+    dealt: Vec<usize>,
     removed: Vec<ItemNumber>,
     scratches: Vec<Scratch>,
 }
@@ -45,22 +45,24 @@ pub struct NextTokens {
 /// One thread's room.
 #[derive(Debug, Clone, Default)]
 struct Scratch {
-    /// The marked numbers of a block; all zero between look-ups.
-    bits: Vec<u64>,
-    /// Lower halves of the numbers that two lists share, in front; room for a block and one more.
-    shared: Vec<u16>,
+    meeting: Meeting,
     /// What the pairs of a path's tokens allow.
     possible: Vec<u64>,
     /// A byte a token: whether a candidate has it.
     met: Vec<u8>,
 }
 
-impl NextTokens {
-    /// Look-ups that read `columns` where they are of the index asked.
-    pub fn with_columns(columns: Arc<CodeColumns>) -> Self {
-        Self { columns: Some(columns), ..Self::default() }
-    }
+/// What the lists of one block share.
+#[derive(Debug, Clone, Default)]
+struct Meeting {
+    /// `[65,536]`: the turn in which each number was marked last.
+    marks: Vec<u8>,
+    turn: u8,
+    /// `[65,536]`: what is left, in front.
+    left: Vec<u16>,
+}
 
+impl NextTokens {
     /// For each path the tokens of its unused codebooks that some item of `root` has together with all of the path's
     /// tokens. `root` holds eligible items of this index; tokens are of its shape, each path's of different codebooks. Tokens that are not
     /// lead to nothing. What was looked up before is forgotten.
@@ -69,39 +71,56 @@ impl NextTokens {
         self.shape_words = words;
         self.masks.clear();
         self.masks.resize(paths.len() * words, 0);
-        let threads = rayon::current_num_threads().clamp(1, paths.len().max(1));
-        let work: usize = paths.iter().map(|path| work(index, root, path)).sum();
-        let threads = if work < WORTH_A_THREAD { 1 } else { threads };
-        if self.scratches.len() < threads {
-            self.scratches.resize(threads, Scratch::default());
-        }
-        let columns = self.columns.as_deref().filter(|columns| columns.are_of(index));
         // Sought only where it is read: the bits of all items must be looked at.
-        let single = index.cooccurrence().is_some() && paths.iter().any(|path| path.len() == 1);
-        let few = single && index.eligible().len().saturating_sub(root.len()) <= MOST_REMOVED && !is_whole(index, root);
+        let few = index.eligible().len().saturating_sub(root.len()) <= MOST_REMOVED
+            && !is_whole(index, root)
+            && paths.iter().any(|path| kept(index, path).is_some());
         if few {
             self.removed.clear();
             index.eligible().less_into(root, &mut self.removed);
         }
-        let asked = Asked { index, root, columns, removed: few.then_some(&self.removed) };
+        let asked = Asked { index, root, removed: few.then_some(&self.removed) };
+        // Those whose masks are there as they are stand behind those that must be read.
+        self.open.clear();
+        self.open
+            .extend(paths.iter().enumerate().map(|(at, path)| (work(asked, path), at)).filter(|(work, _)| *work > 0));
+        self.open.sort_unstable_by(|one, other| other.cmp(one));
+        let work: usize = self.open.iter().map(|(work, _)| work).sum();
+        let threads = if work < WORTH_A_THREAD { 1 } else { rayon::current_num_threads().clamp(1, paths.len().max(1)) };
+        deal(&self.open, threads, &mut self.dealt);
+        self.places.clear();
+        self.places.resize(paths.len(), usize::MAX);
+        self.dealt.iter().enumerate().for_each(|(place, &path)| self.places[path] = place);
+        let behind = self.places.iter_mut().filter(|place| **place == usize::MAX);
+        behind.zip(self.dealt.len()..).for_each(|(place, next)| *place = next);
+        if self.scratches.len() < threads {
+            self.scratches.resize(threads, Scratch::default());
+        }
+        let (read, told) = self.masks.split_at_mut(self.dealt.len() * words);
+        for (path, place) in paths.iter().zip(&self.places) {
+            if let Some(place) = place.checked_sub(self.dealt.len()) {
+                self.scratches[0].allow(asked, path, &mut told[place * words..(place + 1) * words]);
+            }
+        }
         if threads == 1 {
             let scratch = &mut self.scratches[0];
-            let each = paths.iter().zip(self.masks.chunks_exact_mut(words));
-            each.for_each(|(path, mask)| scratch.allow(asked, path, mask));
+            let each = self.dealt.iter().zip(read.chunks_exact_mut(words));
+            each.for_each(|(&path, mask)| scratch.allow(asked, paths[path], mask));
             return;
         }
-        let share = paths.len().div_ceil(threads);
-        let shares = paths.par_chunks(share).zip(self.masks.par_chunks_mut(share * words)).zip(&mut self.scratches);
-        shares.for_each(|((paths, masks), scratch)| {
-            let each = paths.iter().zip(masks.chunks_exact_mut(words));
-            each.for_each(|(path, mask)| scratch.allow(asked, path, mask));
+        let share = self.dealt.len().div_ceil(threads).max(1);
+        let shares = self.dealt.par_chunks(share).zip(read.par_chunks_mut(share * words)).zip(&mut self.scratches);
+        shares.for_each(|((dealt, masks), scratch)| {
+            let each = dealt.iter().zip(masks.chunks_exact_mut(words));
+            each.for_each(|(&path, mask)| scratch.allow(asked, paths[path], mask));
         });
     }
 
     /// What may follow the path at this place of the last look-up: `[M * D]` bits in words of 64, by the tokens' flat
     /// places. No bits past the last path.
     pub fn mask(&self, path: usize) -> &[u64] {
-        self.masks.get(path * self.shape_words..(path + 1) * self.shape_words).unwrap_or(&[])
+        let words = self.places.get(path).and_then(|place| self.masks.chunks_exact(self.shape_words).nth(*place));
+        words.unwrap_or(&[])
     }
 
     /// How many items of `root` have all tokens of the path.
@@ -109,10 +128,9 @@ impl NextTokens {
         if self.scratches.is_empty() {
             self.scratches.push(Scratch::default());
         }
-        let columns = self.columns.as_deref().filter(|columns| columns.are_of(index));
-        let asked = Asked { index, root, columns, removed: None };
+        let asked = Asked { index, root, removed: None };
         let mut count = 0;
-        self.scratches[0].candidates(asked, path, |_| {
+        self.scratches[0].meeting.candidates(asked, path, |_| {
             count += 1;
             true
         });
@@ -125,26 +143,47 @@ impl NextTokens {
 struct Asked<'a> {
     index: &'a Index,
     root: &'a Candidates,
-    columns: Option<&'a CodeColumns>,
     /// The eligible items that are not in the root, where they are few.
     removed: Option<&'a [ItemNumber]>,
 }
 
-/// The place of the path's token of the lowest codebook, when there are others and none is of the same codebook.
-fn lowest(path: &[Token]) -> Option<usize> {
-    let codebooks = path.iter().fold(0u64, |all, token| all | 1u64.checked_shl(u32::from(token.codebook)).unwrap_or(0));
-    let distinct = path.len() > 1 && codebooks.count_ones() as usize == path.len();
-    let lowest = path.iter().enumerate().min_by_key(|(_, token)| token.codebook)?.0;
-    distinct.then_some(lowest)
+/// What may follow the path in all eligible items, where that is kept: of a path of one token, and of a crowd's.
+fn kept<'a>(index: &'a Index, path: &[Token]) -> Option<&'a [u64]> {
+    match path {
+        &[token] => index.cooccurrence().filter(|_| is_of(index, token)).map(|masks| masks.mask(token)),
+        path => index.crowd(path),
+    }
 }
 
-/// About how many numbers must be read for a path.
-fn work(index: &Index, root: &Candidates, path: &[Token]) -> usize {
-    match path {
-        [] => 0,
-        [_] if is_whole(index, root) => 0,
-        path => path.iter().map(|&token| index.postings(token).len()).min().unwrap_or(0),
+/// About how many numbers must be read for a path; zero where its mask is there as it is.
+fn work(asked: Asked<'_>, path: &[Token]) -> usize {
+    let Asked { index, root, removed } = asked;
+    if !path.iter().all(|&token| is_of(index, token)) {
+        return 0;
     }
+    if (is_whole(index, root) || removed.is_some()) && kept(index, path).is_some() {
+        return removed.map_or(0, <[_]>::len);
+    }
+    let shortest = path.iter().map(|&token| index.postings(token).len()).min();
+    shortest.unwrap_or(root.len()).min(root.len()).max(1)
+}
+
+/// Deals work, largest first, to threads in turn and back: all get as many, and about as much. The paths of the first thread
+/// come first.
+fn deal(open: &[(usize, usize)], threads: usize, dealt: &mut Vec<usize>) {
+    dealt.clear();
+    for thread in 0..threads {
+        let of_round = |round: usize| {
+            let turn = if round.is_multiple_of(2) { thread } else { threads - 1 - thread };
+            open.get(round * threads + turn).map(|(_, path)| *path)
+        };
+        dealt.extend((0..open.len().div_ceil(threads)).filter_map(of_round));
+    }
+}
+
+fn is_of(index: &Index, token: Token) -> bool {
+    let shape = index.codes().shape();
+    usize::from(token.codebook) < shape.codebooks && usize::from(token.entry) < shape.entries
 }
 
 /// Whether the root is all that the masks of pairs were made of.
@@ -155,17 +194,14 @@ fn is_whole(index: &Index, root: &Candidates) -> bool {
 impl Scratch {
     /// Sets the bits of what may follow `path` in `mask`, which is all zero.
     fn allow(&mut self, asked: Asked<'_>, path: &[Token], mask: &mut [u64]) {
-        let Asked { index, root, .. } = asked;
+        let Asked { index, root, removed } = asked;
         let mut possible = std::mem::take(&mut self.possible);
         possible_after(index, path, &mut possible);
-        match path {
-            [_] if is_whole(index, root) => mask.copy_from_slice(&possible),
-            &[token] if asked.removed.is_some() => {
-                mask.copy_from_slice(&possible);
-                self.less_removed(asked, token, mask);
-            }
-            path if possible.iter().any(|word| *word != 0) => self.meet(asked, path, &possible, mask),
-            _ => {}
+        if let Some(kept) = kept(index, path).filter(|_| is_whole(index, root) || removed.is_some()) {
+            mask.iter_mut().zip(kept).zip(&possible).for_each(|((word, kept), possible)| *word = kept & possible);
+            self.less_removed(asked, path, mask);
+        } else if possible.iter().any(|word| *word != 0) {
+            self.meet(asked, path, &possible, mask);
         }
         self.possible = possible;
     }
@@ -173,7 +209,7 @@ impl Scratch {
     /// Sets the bits of `possible` whose tokens a candidate has.
     fn meet(&mut self, asked: Asked<'_>, path: &[Token], possible: &[u64], mask: &mut [u64]) {
         let shape = asked.index.codes().shape();
-        let mut met = std::mem::take(&mut self.met);
+        let Self { meeting, met, .. } = self;
         met.clear();
         met.resize(possible.len() * 64, 0);
         let mut left = COMPARED;
@@ -188,38 +224,39 @@ impl Scratch {
         };
         // A byte a token, stored and not read, is the least that a candidate can cost.
         if let Some(bytes) = asked.index.codes().bytes() {
-            self.candidates(asked, path, |item| {
+            meeting.candidates(asked, path, |item| {
                 let code = &bytes[item as usize * shape.codebooks..][..shape.codebooks];
                 let rows = met.chunks_exact_mut(shape.entries);
                 rows.zip(code).for_each(|(row, &entry)| row[usize::from(entry)] = 1);
-                go_on(&met)
+                go_on(met)
             });
         } else {
-            self.candidates(asked, path, |item| {
+            meeting.candidates(asked, path, |item| {
                 let rows = met.chunks_exact_mut(shape.entries);
                 rows.zip(asked.index.codes().code(item)).for_each(|(row, &entry)| row[usize::from(entry)] = 1);
-                go_on(&met)
+                go_on(met)
             });
         }
-        pack(&met, mask);
+        pack(met, mask);
         mask.iter_mut().zip(possible).for_each(|(word, possible)| *word &= possible);
-        self.met = met;
     }
 
-    /// Of what may follow a single token in all eligible items, takes back what only removed items have together with it:
-    /// for each pair that a removed item has, another item is looked for, and as a rule found at once.
-    fn less_removed(&mut self, asked: Asked<'_>, token: Token, mask: &mut [u64]) {
+    /// Of what may follow a path in all eligible items, takes back what only removed items have beside it: for each token that
+    /// a removed item has so, another item is looked for, and as a rule found at once.
+    fn less_removed(&mut self, asked: Asked<'_>, path: &[Token], mask: &mut [u64]) {
         let codes = asked.index.codes();
-        for &item in asked.removed.unwrap_or(&[]) {
-            if !codes.holds(item, token) {
-                continue;
-            }
+        let mut longer = [Token { codebook: 0, entry: 0 }; LONGEST + 1];
+        let Some(longer) = longer.get_mut(..=path.len()) else { return };
+        longer[..path.len()].copy_from_slice(path);
+        let removed = asked.removed.unwrap_or(&[]).iter();
+        for &item in removed.filter(|&&item| path.iter().all(|&token| codes.holds(item, token))) {
             for (codebook, &entry) in codes.code(item).iter().enumerate() {
                 let other = Token { codebook: codebook as u8, entry };
                 let at = codes.shape().flat(other);
                 if mask[at / 64] >> (at % 64) & 1 == 1 {
+                    longer[path.len()] = other;
                     let mut found = false;
-                    self.candidates(asked, &[token, other], |_| {
+                    self.meeting.candidates(asked, longer, |_| {
                         found = true;
                         false
                     });
@@ -228,79 +265,110 @@ impl Scratch {
             }
         }
     }
+}
 
+impl Meeting {
     /// Gives every item of `root` that has all tokens of the path to `take`, in no order, until it says no.
     fn candidates(&mut self, asked: Asked<'_>, path: &[Token], mut take: impl FnMut(ItemNumber) -> bool) {
-        let Asked { index, root, columns, .. } = asked;
+        let Asked { index, root, .. } = asked;
         let codes = index.codes();
-        let mut lists = path.iter().map(|&token| (index.postings(token), token));
-        let Some(mut first) = lists.next() else {
-            root.iter().all(&mut take);
-            return;
-        };
-        // The two rarest tokens.
-        let mut second: Option<(List<'_>, Token)> = None;
-        for list in lists {
-            if list.0.len() < first.0.len() {
-                second = Some(std::mem::replace(&mut first, list));
-            } else if second.is_none_or(|second| list.0.len() < second.0.len()) {
-                second = Some(list);
+        let has_all = |item: ItemNumber| root.contains(item) && path.iter().all(|&token| codes.holds(item, token));
+        let mut lists = [(List::default(), Token { codebook: 0, entry: 0 }); LONGEST];
+        let (mut used, mut window) = (0, 0..index.len());
+        let mut shortest: Option<List<'_>> = None;
+        for &token in path {
+            let list = index.postings(token);
+            if shortest.is_none_or(|shortest| list.len() < shortest.len()) {
+                shortest = Some(list);
+            }
+            if let Some(run) = list.run() {
+                window = window.start.max(run.start)..window.end.min(run.end);
+            } else if let Some(place) = lists.get_mut(used) {
+                (*place, used) = ((list, token), used + 1);
             }
         }
-        let has_all = |item: ItemNumber| root.contains(item) && path.iter().all(|&token| codes.holds(item, token));
-        if root.len() < first.0.len() {
+        let Some(shortest) = shortest.filter(|shortest| shortest.len() <= root.len() && path.len() <= LONGEST) else {
             root.iter().filter(|&item| has_all(item)).all(take);
-        } else if let Some((columns, lowest)) = columns.zip(lowest(path))
-            && index.postings(path[lowest]).len() < CHEAPER * first.0.len()
-        {
-            let list = index.postings(path[lowest]);
-            let (mut others, mut used) = ([path[lowest]; 64], 0);
-            for (_, &token) in path.iter().enumerate().filter(|(at, _)| *at != lowest) {
-                others[used] = token;
-                used += 1;
+            return;
+        };
+        let lists = &lists[..used];
+        if lists.iter().any(|(list, _)| list.is_short()) {
+            // Also one that is none at all.
+            shortest.iter().filter(|&item| has_all(item)).all(take);
+            return;
+        }
+        if lists.is_empty() {
+            window.map(|place| shortest.item(place as ItemNumber)).filter(|&item| has_all(item)).all(take);
+            return;
+        }
+        let mut parts: [(&[u16], Token); LONGEST] = [(&[], Token { codebook: 0, entry: 0 }); LONGEST];
+        'blocks: for block in window.start / BLOCK..window.end.div_ceil(BLOCK) {
+            let base = block * BLOCK;
+            let inside = window.start.saturating_sub(base)..window.end.saturating_sub(base);
+            // The shortest first.
+            for (at, &(list, token)) in lists.iter().enumerate() {
+                let part = cut(list.block(block), &inside);
+                if part.is_empty() {
+                    continue 'blocks;
+                }
+                let mut place = at;
+                while place > 0 && parts[place - 1].0.len() > part.len() {
+                    parts[place] = parts[place - 1];
+                    place -= 1;
+                }
+                parts[place] = (part, token);
             }
-            let mut cursor = Cursor::of(list);
-            columns.matches(path[lowest], list.len(), &others[..used], |at| {
-                cursor.number(at).filter(|&item| root.contains(item)).is_none_or(&mut take)
-            });
-        } else if let Some((longer, _)) = second
-            && first.0.whole().is_none()
-            && longer.len() < LOPSIDED * first.0.len()
-        {
-            let has_all = |item: ItemNumber| {
-                root.contains(item) && (path.len() < 3 || path.iter().all(|&token| codes.holds(item, token)))
-            };
-            for block in 0..index.len().div_ceil(BLOCK) {
-                let shared = self.intersect(first.0.block(block), longer.block(block));
-                let base = (block * BLOCK) as ItemNumber;
-                let shared = self.shared[..shared].iter().map(|&low| base + ItemNumber::from(low));
-                if !shared.filter(|&item| has_all(item)).all(&mut take) {
+            let (left, held) = self.intersect(&parts[..used]);
+            let others = &parts[held..used];
+            for &low in left {
+                let item = shortest.item((base + usize::from(low)) as ItemNumber);
+                let has = root.contains(item) && others.iter().all(|&(_, token)| codes.holds(item, token));
+                if has && !take(item) {
                     return;
                 }
             }
-        } else {
-            first.0.iter().filter(|&item| has_all(item)).all(take);
         }
     }
 
-    /// Puts in the front of `shared` what both lists of a block hold, and answers how many those are.
-    fn intersect(&mut self, shorter: &[u16], longer: &[u16]) -> usize {
-        if shorter.is_empty() || longer.is_empty() {
-            return 0;
+    /// What the first of these lists share, the shortest of which comes first, and how many were held against each other: as
+    /// long as that costs less than to look at the codes of what is left.
+    fn intersect<'a>(&'a mut self, lists: &[(&'a [u16], Token)]) -> (&'a [u16], usize) {
+        let Some(&(first, _)) = lists.first() else { return (&[], 0) };
+        self.marks.resize(BLOCK, 0);
+        self.left.resize(BLOCK, 0);
+        let Self { marks, turn, left } = self;
+        let (Ok(marks), Ok(left)) =
+            (<&mut [u8; BLOCK]>::try_from(marks.as_mut_slice()), <&mut [u16; BLOCK]>::try_from(left.as_mut_slice()))
+        else {
+            return (&[], 0);
+        };
+        let (mut held, mut count) = (1, first.len());
+        while let Some((list, _)) = lists.get(held).filter(|(list, _)| list.len() <= LOPSIDED * count) {
+            if *turn == u8::MAX {
+                marks.fill(0);
+                *turn = 0;
+            }
+            *turn += 1;
+            let marked = if held == 1 { first } else { &left[..count] };
+            marked.iter().for_each(|&low| marks[usize::from(low)] = *turn);
+            count = 0;
+            // Written always and kept where it counts: no branch to guess wrong.
+            for &low in *list {
+                left[count % BLOCK] = low;
+                count += usize::from(marks[usize::from(low)] == *turn);
+            }
+            held += 1;
         }
-        self.bits.resize(WORDS, 0);
-        self.shared.resize(BLOCK + 1, 0);
-        let Ok(bits) = <&mut [u64; WORDS]>::try_from(self.bits.as_mut_slice()) else { return 0 };
-        shorter.iter().for_each(|&low| bits[usize::from(low >> 6)] |= 1 << (low & 63));
-        let mut shared = 0;
-        // Written always and kept where it counts: no branch to guess wrong.
-        for &low in longer {
-            self.shared[shared] = low;
-            shared += (bits[usize::from(low >> 6)] >> (low & 63) & 1) as usize;
-        }
-        shorter.iter().for_each(|&low| bits[usize::from(low >> 6)] = 0);
-        shared
+        (if held == 1 { first } else { &left[..count] }, held)
     }
+}
+
+/// The numbers of a sorted list that are inside of a stretch.
+fn cut<'a>(list: &'a [u16], inside: &std::ops::Range<usize>) -> &'a [u16] {
+    let before =
+        |end: usize| if end >= BLOCK { list.len() } else { list.partition_point(|&low| usize::from(low) < end) };
+    let first = if inside.start == 0 { 0 } else { before(inside.start) };
+    list.get(first..before(inside.end)).unwrap_or(&[])
 }
 
 /// What every token of the path occurs with, less the codebooks that it used; what a path may be followed by is among it.
@@ -354,11 +422,12 @@ mod tests {
     use allocation_counter::measure;
     use proptest::prelude::*;
 
-    use super::super::CatalogItem;
+    use super::super::{CatalogItem, IndexBuilder, Row};
     use super::*;
     use crate::domain::{CodeShape, CodeTable, Filter, Item};
 
-    fn index(shape: CodeShape, entries: Vec<u16>, eligible: impl Fn(usize) -> bool) -> Index {
+    /// A usual index, and one for look-ups of paths.
+    fn indexes(shape: CodeShape, entries: Vec<u16>, eligible: impl Fn(usize) -> bool) -> [Index; 2] {
         let codes = CodeTable::new(shape, entries).unwrap();
         let item = |n: usize| Item {
             id: n.to_string(),
@@ -368,8 +437,17 @@ mod tests {
             price: None,
             eligible: eligible(n),
         };
-        let items = (0..codes.items()).map(|n| CatalogItem { item: item(n), category: 0, prior: 0.0 }).collect();
-        Index::build(items, codes, vec!["any".into()], "1".into()).unwrap()
+        let items = |builder: &mut IndexBuilder| {
+            for n in 0..codes.items() {
+                let entry = CatalogItem { item: item(n), category: 0, prior: 0.0 };
+                builder.push(&Row::from(&entry), std::iter::empty()).unwrap();
+            }
+        };
+        let usual = IndexBuilder::new(vec!["any".into()]);
+        [usual, IndexBuilder::new(vec!["any".into()]).for_paths()].map(|mut builder| {
+            items(&mut builder);
+            builder.finish(codes.clone(), "1".into()).unwrap()
+        })
     }
 
     /// The tokens of unused codebooks of all items of the root that have the path, and how many those are.
@@ -406,16 +484,14 @@ mod tests {
     fn agrees(index: &Index, root: &Candidates, seed: usize) {
         let paths = paths(index, seed);
         let asked: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
-        let columns = Arc::new(CodeColumns::of(index).unwrap());
-        for mut next in [NextTokens::default(), NextTokens::with_columns(columns)] {
-            next.look_up(index, root, &asked);
-            for (at, path) in paths.iter().enumerate() {
-                let (mask, count) = naive(index, root, path);
-                assert_eq!(next.mask(at), mask, "{path:?} of {} items", root.len());
-                assert_eq!(next.count(index, root, path), count);
-            }
-            assert!(next.mask(paths.len()).is_empty());
+        let mut next = NextTokens::default();
+        next.look_up(index, root, &asked);
+        for (at, path) in paths.iter().enumerate() {
+            let (mask, count) = naive(index, root, path);
+            assert_eq!(next.mask(at), mask, "{path:?} of {} items", root.len());
+            assert_eq!(next.count(index, root, path), count);
         }
+        assert!(next.mask(paths.len()).is_empty());
     }
 
     #[test]
@@ -427,33 +503,74 @@ mod tests {
             // The last entry of the first codebook is rare, which makes its list a short one.
             [if n % 40_000 == 7 { 5 } else { (mixed >> 60) as u16 % 5 }, (mixed >> 50) as u16 % 6, (n % 5) as u16]
         });
-        let index = index(shape, entries.collect(), |n| n % 7 != 0);
-        let some = index.root(&Filter { include_brands: vec!["b1".into()], ..Filter::default() }, &[]);
-        let few = Candidates::of(items, (0..300).map(|n| n * 431).filter(|&n| index.is_eligible(n)));
-        for root in [index.eligible(), &some, &few] {
-            [1, 7, 40_007, 70_001].into_iter().for_each(|seed| agrees(&index, root, seed));
+        let [usual, for_paths] = indexes(shape, entries.collect(), |n| n % 7 != 0);
+        let crowd = [Token { codebook: 0, entry: 1 }, Token { codebook: 1, entry: 1 }];
+        assert!(usual.crowd(&crowd).is_none() && for_paths.crowd(&crowd).is_some());
+        for index in [usual, for_paths] {
+            let some = index.root(&Filter { include_brands: vec!["b1".into()], ..Filter::default() }, &[]);
+            let few = Candidates::of(items, (0..300).map(|n| n * 431).filter(|&n| index.is_eligible(n)));
+            // All of a rare token's, and some others.
+            let seen: Vec<u32> = (0..90).chain((0..4).map(|n| n * 40_000 + 7)).collect();
+            let unseen = index.root(&Filter::default(), &seen);
+            for root in [index.eligible(), &some, &few, &unseen] {
+                [1, 7, 40_007, 70_001].into_iter().for_each(|seed| agrees(&index, root, seed));
+            }
         }
     }
 
     #[test]
+    fn lists_hold_the_same_items_in_every_order() {
+        let shape = CodeShape { codebooks: 3, entries: 300 };
+        let entries = (0..9_000u32).map(|at| (at.wrapping_mul(0x9E37_79B9) >> 8) as u16 % 300).collect();
+        let [usual, for_paths] = indexes(shape, entries, |_| true);
+        let mut items = 0;
+        for (codebook, entry) in (0..3).flat_map(|codebook| (0..300).map(move |entry| (codebook, entry))) {
+            let token = Token { codebook, entry };
+            let (list, mut other) = (usual.postings(token), for_paths.postings(token).to_vec());
+            assert!(other.iter().map(|&item| for_paths.codes().code(item)).is_sorted(), "{token:?}");
+            assert_eq!(for_paths.postings(token).iter().collect::<Vec<_>>(), other);
+            assert_eq!(for_paths.postings(token).len(), list.len());
+            other.sort_unstable();
+            assert_eq!(other, list.to_vec(), "{token:?}");
+            items += list.len();
+        }
+        assert_eq!(items, 9_000);
+    }
+
+    #[test]
+    fn work_is_dealt_to_threads_alike() {
+        let dealt = |works: &[usize], threads| {
+            let open: Vec<(usize, usize)> = works.iter().copied().zip(0..).collect();
+            let mut dealt = vec![9];
+            deal(&open, threads, &mut dealt);
+            dealt
+        };
+        assert_eq!(dealt(&[9, 8, 7, 6, 5], 1), [0, 1, 2, 3, 4]);
+        assert_eq!(dealt(&[9, 8, 7, 6, 5], 2), [0, 3, 4, 1, 2]);
+        assert_eq!(dealt(&[9, 8, 7, 6], 3), [0, 1, 2, 3]);
+        assert_eq!(dealt(&[9], 4), [0]);
+        assert!(dealt(&[], 2).is_empty());
+    }
+
+    #[test]
     fn tokens_that_are_not_lead_to_nothing() {
-        let index = index(CodeShape { codebooks: 2, entries: 3 }, vec![0, 1, 2, 1], |_| true);
-        let mut next = NextTokens::default();
-        let strangers = [Token { codebook: 0, entry: 3 }, Token { codebook: 9, entry: 0 }];
-        next.look_up(&index, index.eligible(), &[&strangers[..1], &strangers[1..], &strangers]);
-        assert!((0..3).all(|path| next.mask(path) == [0]));
+        for index in indexes(CodeShape { codebooks: 2, entries: 3 }, vec![0, 1, 2, 1], |_| true) {
+            let mut next = NextTokens::default();
+            let strangers = [Token { codebook: 0, entry: 3 }, Token { codebook: 9, entry: 0 }];
+            next.look_up(&index, index.eligible(), &[&strangers[..1], &strangers[1..], &strangers]);
+            assert!((0..3).all(|path| next.mask(path) == [0]));
+        }
     }
 
     #[test]
     fn a_look_up_in_the_memory_of_another_allocates_nothing() {
         let shape = CodeShape { codebooks: 4, entries: 16 };
         let entries = (0..4_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u16 % 16).collect();
-        let index = index(shape, entries, |n| n % 9 != 0);
-        let filtered = index.root(&Filter { exclude_brands: vec!["b2".into()], ..Filter::default() }, &[]);
-        let paths: Vec<Vec<Token>> = [3, 30, 300].into_iter().flat_map(|seed| paths(&index, seed)).collect();
-        let asked: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
-        let columns = Arc::new(CodeColumns::of(&index).unwrap());
-        for mut next in [NextTokens::default(), NextTokens::with_columns(columns)] {
+        for index in indexes(shape, entries, |n| n % 9 != 0) {
+            let filtered = index.root(&Filter { exclude_brands: vec!["b2".into()], ..Filter::default() }, &[]);
+            let paths: Vec<Vec<Token>> = [3, 30, 300].into_iter().flat_map(|seed| paths(&index, seed)).collect();
+            let asked: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+            let mut next = NextTokens::default();
             let mut counted = |root: &Candidates| measure(|| next.look_up(&index, root, &asked)).count_total;
             let first = (counted(index.eligible()), counted(&filtered));
             assert!(first.0 > 0 && first.1 > 0, "nothing is counted");
@@ -476,10 +593,11 @@ mod tests {
             brand in prop::option::of("b[0-3]"),
             seed in 0usize..150,
         ) {
-            let index = index(CodeShape { codebooks, entries }, flat.concat(), |n| !ineligible.contains(&n));
             let filter = Filter { include_brands: brand.into_iter().collect(), ..Filter::default() };
-            agrees(&index, index.eligible(), seed);
-            agrees(&index, &index.root(&filter, &excluded), seed);
+            for index in indexes(CodeShape { codebooks, entries }, flat.concat(), |n| !ineligible.contains(&n)) {
+                agrees(&index, index.eligible(), seed);
+                agrees(&index, &index.root(&filter, &excluded), seed);
+            }
         }
     }
 }

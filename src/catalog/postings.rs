@@ -4,6 +4,8 @@ use rayon::prelude::*;
 
 use crate::domain::{CodeTable, ItemNumber, breathe};
 
+use super::column::Column;
+
 /// Items whose numbers share their upper half.
 pub(super) const BLOCK: usize = 1 << 16;
 
@@ -73,12 +75,15 @@ impl Postings {
         Self { blocks, lens, places, bases, starts, lows, whole }
     }
 
-    /// For every token, by its flat place, the items whose code holds it.
-    pub(super) fn of_tokens(codes: &CodeTable) -> Self {
+    /// For every token, by its flat place, the items whose code holds it; none for the tokens of codebooks before `first`.
+    pub(super) fn of_tokens(codes: &CodeTable, first: usize) -> Self {
         let shape = codes.shape();
         let of_codebook = |codebook: usize| {
             breathe();
             let items = codes.items() as ItemNumber;
+            if codebook < first {
+                return Self::group(shape.entries, codes.items(), std::iter::empty);
+            }
             // A byte column is walked without looking at each code as a whole.
             match codes.bytes() {
                 Some(bytes) => Self::group(shape.entries, codes.items(), || {
@@ -113,7 +118,7 @@ impl Postings {
 
     /// The items of one key, lowest number first; none for a key that does not exist.
     pub fn of(&self, key: usize) -> List<'_> {
-        self.list(key).unwrap_or(List { blocks: &[], lows: &[], whole: &[] })
+        self.list(key).unwrap_or_default()
     }
 
     fn list(&self, key: usize) -> Option<List<'_>> {
@@ -122,9 +127,9 @@ impl Postings {
             let base = *self.bases.get(place)? as usize;
             let lows = self.lows.get(base..base + len as usize)?;
             let blocks = self.starts.get(place * self.blocks..(place + 1) * self.blocks)?;
-            Some(List { blocks, lows, whole: &[] })
+            Some(List { blocks, lows, ..List::default() })
         } else {
-            Some(List { blocks: &[], lows: &[], whole: self.whole.get(place..place + len as usize)? })
+            Some(List { whole: self.whole.get(place..place + len as usize)?, ..List::default() })
         }
     }
 
@@ -163,8 +168,8 @@ fn is_long(len: u32, blocks: usize) -> bool {
     len as usize > 2 * blocks
 }
 
-/// The items of one key, lowest number first.
-#[derive(Debug, Clone, Copy)]
+/// The items of one key, lowest number first; of an index in the order of codes, in that order.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct List<'a> {
     /// Of a long list where each block begins.
     blocks: &'a [u32],
@@ -172,12 +177,16 @@ pub struct List<'a> {
     lows: &'a [u16],
     /// A short list's numbers.
     whole: &'a [ItemNumber],
+    /// Numbers that follow each other, from and to: all of a list that is kept so.
+    run: (ItemNumber, ItemNumber),
+    /// The item at each place, where the list's numbers are places.
+    items: Option<&'a Column>,
 }
 
 impl<'a> List<'a> {
     /// How many items there are.
     pub fn len(self) -> usize {
-        self.lows.len() + self.whole.len()
+        self.lows.len() + self.whole.len() + (self.run.1 - self.run.0) as usize
     }
 
     /// Whether there are none.
@@ -185,12 +194,17 @@ impl<'a> List<'a> {
         self.len() == 0
     }
 
-    /// The items, lowest number first.
+    /// The items, in the list's order.
     pub fn iter(self) -> Numbers<'a> {
         Numbers { list: self, at: 0, block: 0 }
     }
 
-    /// A copy of the numbers.
+    /// The numbers themselves: places, in an index for look-ups of paths.
+    pub(super) fn numbers(self) -> Numbers<'a> {
+        Self { items: None, ..self }.iter()
+    }
+
+    /// A copy of the items.
     pub fn to_vec(self) -> Vec<ItemNumber> {
         let mut numbers = Vec::with_capacity(self.len());
         self.iter().for_each(|number| numbers.push(number));
@@ -204,10 +218,28 @@ impl<'a> List<'a> {
         self.lows.get(start as usize..end).unwrap_or(&[])
     }
 
+    /// The list of places: those in it, or those from `run.0` up to `run.1`. `items` says who stands there.
+    pub(super) fn by_place(self, run: (ItemNumber, ItemNumber), items: &'a Column) -> Self {
+        Self { run, items: Some(items), ..self }
+    }
+
+    /// The places that are all of a list that is kept as the two ends of a stretch.
+    pub(super) fn run(self) -> Option<std::ops::Range<usize>> {
+        (self.run.0 < self.run.1).then_some(self.run.0 as usize..self.run.1 as usize)
+    }
+
+    /// The item that a number of the list stands for.
+    pub(super) fn item(self, number: ItemNumber) -> ItemNumber {
+        self.items.map_or(number, |items| items.get(number as usize))
+    }
+
     /// The number at a position; `block` is the block of the last position asked for, which was not after this one.
-    pub(super) fn number_at(self, at: usize, block: &mut usize) -> Option<ItemNumber> {
+    fn number_at(self, at: usize, block: &mut usize) -> Option<ItemNumber> {
         if let Some(&number) = self.whole.get(at) {
             return Some(number);
+        }
+        if let Some(place) = self.run().and_then(|mut run| run.nth(at)) {
+            return Some(place as ItemNumber);
         }
         let &low = self.lows.get(at)?;
         while self.blocks.get(*block + 1).is_some_and(|&start| start as usize <= at) {
@@ -216,9 +248,9 @@ impl<'a> List<'a> {
         Some((*block * BLOCK) as ItemNumber + ItemNumber::from(low))
     }
 
-    /// The numbers of a list that keeps them whole; none where they are kept by blocks.
-    pub(super) fn whole(self) -> Option<&'a [ItemNumber]> {
-        (self.lows.is_empty()).then_some(self.whole)
+    /// Whether the list is one of so few that they are not kept by blocks.
+    pub(super) fn is_short(self) -> bool {
+        self.lows.is_empty() && self.run().is_none()
     }
 }
 
@@ -244,9 +276,9 @@ impl Iterator for Numbers<'_> {
     type Item = ItemNumber;
 
     fn next(&mut self) -> Option<ItemNumber> {
-        let number = self.list.number_at(self.at, &mut self.block);
+        let number = self.list.number_at(self.at, &mut self.block)?;
         self.at += 1;
-        number
+        Some(self.list.item(number))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -257,7 +289,11 @@ impl Iterator for Numbers<'_> {
     // Block by block, so that a walk over a whole list does not look for its block at every number.
     fn fold<B, F: FnMut(B, ItemNumber) -> B>(self, first: B, mut f: F) -> B {
         let Self { list, at, .. } = self;
+        let mut f = |result, number| f(result, list.item(number));
         let mut result = list.whole.iter().skip(at).fold(first, |result, &number| f(result, number));
+        if let Some(run) = list.run() {
+            result = run.skip(at).fold(result, |result, place| f(result, place as ItemNumber));
+        }
         for block in 0..list.blocks.len() {
             let start = list.blocks[block] as usize;
             let base = (block * BLOCK) as ItemNumber;
@@ -306,7 +342,7 @@ mod tests {
             }
             assert_eq!((stepped, found.len()), (list.clone(), list.len()));
         }
-        assert!(postings.of(2).whole().is_some() && postings.of(0).whole().is_none() && postings.of(99).is_empty());
+        assert!(postings.of(2).is_short() && !postings.of(0).is_short() && postings.of(99).is_empty());
         assert_eq!(postings.check(lists.len(), items), Ok(()));
     }
 

@@ -13,10 +13,12 @@ use crate::domain::{CodeShape, CodeTable};
 
 use super::attributes::{Attributes, Kinds, Rows};
 use super::candidates::Candidates;
+use super::code_order::CodeOrder;
 use super::column::Column;
 use super::cooccurrence::Cooccurrence;
+use super::crowds::Crowds;
 use super::dictionary::{Dictionary, Texts};
-use super::index::Index;
+use super::index::{Index, Paths};
 use super::postings::Postings;
 use super::sections::{SectionReader, SectionWriter};
 use super::titles::{ENTRY, NONE, TitleFile, Titles};
@@ -69,6 +71,13 @@ impl Index {
         put_postings(&mut out, "tokens", &self.postings)?;
         if let Some(cooccurrence) = &self.cooccurrence {
             out.put("cooccurrence", cooccurrence.words())?;
+        }
+        if let Some(Paths { order, crowds }) = &self.paths {
+            put_column(&mut out, "order", &order.items)?;
+            out.put("order.runs", &order.runs)?;
+            out.put("crowds.parents", &crowds.parents)?;
+            out.put("crowds.lasts", &crowds.lasts)?;
+            out.put("crowds.masks", &crowds.masks)?;
         }
         put_dictionary(&mut out, "ids", &self.ids)?;
         out.put("priors", &self.priors)?;
@@ -133,7 +142,7 @@ impl Index {
                 many if many > Cooccurrence::MOST_TOKENS => None,
                 _ => Some(Cooccurrence::of_words(shape, file.take("cooccurrence")?).ok_or("cooccurrence: its length")?),
             };
-            Ok::<_, String>((postings, cooccurrence))
+            Ok::<_, String>((postings, cooccurrence, paths(&file, shape, items)?))
         };
         let rest = || {
             let codes = codes(&file, shape, items)?;
@@ -143,9 +152,21 @@ impl Index {
             Ok::<_, String>((codes, ids, priors, eligible, attributes(&file, items, category_names.len())?))
         };
         let (tokens, rest) = rayon::join(tokens, rest);
-        let ((postings, cooccurrence), (codes, ids, priors, eligible, attributes)) = (tokens?, rest?);
+        let ((postings, cooccurrence, paths), (codes, ids, priors, eligible, attributes)) = (tokens?, rest?);
         let titles = Titles::Disk(Arc::new(titles(path, &file, items)?));
-        Ok(Index { codes, ids, titles, attributes, priors, eligible, postings, cooccurrence, category_names, version })
+        Ok(Index {
+            codes,
+            ids,
+            titles,
+            attributes,
+            priors,
+            eligible,
+            postings,
+            cooccurrence,
+            paths,
+            category_names,
+            version,
+        })
     }
 }
 
@@ -160,6 +181,18 @@ fn codes(file: &SectionReader, shape: CodeShape, items: usize) -> Result<CodeTab
         CodeTable::new(shape, file.take("codes")?)?
     };
     if table.items() == items { Ok(table) } else { Err(format!("codes: {} rows, expected {items}", table.items())) }
+}
+
+/// None: the index was not made for look-ups of paths.
+fn paths(file: &SectionReader, shape: CodeShape, items: usize) -> Result<Option<Paths>, String> {
+    if file.fact("order.width").is_none() {
+        return Ok(None);
+    }
+    let order = CodeOrder::of_parts(column(file, "order", items)?, file.take("order.runs")?, shape.entries)?;
+    let (parents, lasts) = (file.take("crowds.parents")?, file.take("crowds.lasts")?);
+    let crowds =
+        Crowds::of_parts(shape, parents, lasts, file.take("crowds.masks")?).ok_or("crowds: of another shape")?;
+    Ok(Some(Paths { order, crowds }))
 }
 
 fn put_column(out: &mut SectionWriter, name: &str, column: &Column) -> io::Result<()> {
@@ -273,13 +306,13 @@ fn titles(path: &Path, sections: &SectionReader, items: usize) -> Result<TitleFi
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::CatalogItem;
+    use super::super::{CatalogItem, IndexBuilder, Row};
     use super::*;
     use crate::domain::{Filter, Item, Token};
 
     const SHAPE: CodeShape = CodeShape { codebooks: 3, entries: 5 };
 
-    fn index(shape: CodeShape) -> Index {
+    fn index(shape: CodeShape, for_paths: bool) -> Index {
         let items: Vec<CatalogItem> = (0..150u32)
             .map(|n| CatalogItem {
                 item: Item {
@@ -296,7 +329,14 @@ mod tests {
             .collect();
         let entries = (0..items.len() * shape.codebooks).map(|at| (at * 7 % 11 % shape.entries) as u16).collect();
         let codes = CodeTable::new(shape, entries).unwrap();
-        Index::build(items, codes, vec!["a".into(), "b".into()], "1".into()).unwrap()
+        let mut builder = IndexBuilder::new(vec!["a".into(), "b".into()]);
+        if for_paths {
+            builder = builder.for_paths();
+        }
+        for entry in &items {
+            builder.push(&Row::from(entry), entry.item.categories.iter().map(String::as_str)).unwrap();
+        }
+        builder.finish(codes, "1".into()).unwrap()
     }
 
     fn wanted(shape: CodeShape) -> SavedFor {
@@ -304,21 +344,23 @@ mod tests {
         SavedFor { key: "k".into(), items: 150, shape, category_names, version: "1".into() }
     }
 
-    fn saved(shape: CodeShape) -> (tempfile::TempDir, std::path::PathBuf, Index) {
+    fn saved(shape: CodeShape, for_paths: bool) -> (tempfile::TempDir, std::path::PathBuf, Index) {
         let dir = tempfile::tempdir().unwrap();
-        let (path, index) = (dir.path().join("index"), index(shape));
+        let (path, index) = (dir.path().join("index"), index(shape, for_paths));
         index.save(&path, "k").unwrap();
         (dir, path, index)
     }
 
     #[test]
     fn what_is_saved_is_read_back() {
-        for shape in [SHAPE, CodeShape { codebooks: 2, entries: 300 }] {
-            let (_dir, path, index) = saved(shape);
+        let wide = CodeShape { codebooks: 2, entries: 300 };
+        for (shape, for_paths) in [(SHAPE, false), (wide, false), (SHAPE, true), (wide, true)] {
+            let (_dir, path, index) = saved(shape, for_paths);
             let read = Index::open_saved(&path, wanted(shape)).unwrap();
             assert_eq!(read.items().collect::<Vec<_>>(), index.items().collect::<Vec<_>>());
             assert_eq!((read.codes(), read.cooccurrence()), (index.codes(), index.cooccurrence()));
-            assert_eq!(read.postings, index.postings);
+            assert_eq!((&read.postings, &read.paths), (&index.postings, &index.paths));
+            assert_eq!(read.paths.is_some(), for_paths);
             assert!(index.items().all(|row| read.number(&row.item.id) == index.number(&row.item.id)));
             let filter = Filter {
                 include_categories: vec!["level 0 2".into()],
@@ -337,7 +379,7 @@ mod tests {
 
     #[test]
     fn one_for_other_items_is_refused_by_name() {
-        let (_dir, path, _) = saved(SHAPE);
+        let (_dir, path, _) = saved(SHAPE, false);
         let refused = |change: fn(&mut SavedFor)| {
             let mut wanted = wanted(SHAPE);
             change(&mut wanted);
@@ -357,8 +399,9 @@ mod tests {
         fn a_damaged_file_is_refused_or_harmless(
             edits in prop::collection::vec((any::<prop::sample::Index>(), 1..=u8::MAX), 0..3),
             cut in prop::option::of(any::<prop::sample::Index>()),
+            for_paths: bool,
         ) {
-            let (_dir, path, index) = saved(SHAPE);
+            let (_dir, path, index) = saved(SHAPE, for_paths);
             let mut bytes = std::fs::read(&path).unwrap();
             for (at, flip) in &edits {
                 let at = at.index(bytes.len());

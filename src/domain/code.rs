@@ -254,6 +254,28 @@ impl CodeTable {
         Ok(())
     }
 
+    /// The rows of `items`, one after another.
+    ///
+    /// # Panics
+    /// When there are not so many items.
+    pub fn in_order(&self, items: impl ExactSizeIterator<Item = ItemNumber>) -> Self {
+        let width = self.shape.codebooks;
+        let row = |item: ItemNumber| item as usize * width..(item as usize + 1) * width;
+        let rows = match &self.rows {
+            Rows::Bytes(bytes) => {
+                let mut ordered = Vec::with_capacity(items.len() * width);
+                items.for_each(|item| ordered.extend_from_slice(&bytes[row(item)]));
+                Rows::Bytes(ordered)
+            }
+            Rows::Words(words) => {
+                let mut ordered = Vec::with_capacity(items.len() * width);
+                items.for_each(|item| ordered.extend_from_slice(&words[row(item)]));
+                Rows::Words(ordered)
+            }
+        };
+        Self { shape: self.shape, rows }
+    }
+
     /// M and D.
     pub fn shape(&self) -> CodeShape {
         self.shape
