@@ -56,8 +56,16 @@ pub struct Drawn {
 pub struct Shop {
     pub items: usize,
     codes: Codes,
+    /// The items in the order of their codes, where they come so.
+    order: Option<Vec<u32>>,
     /// Up to which share of items each cluster reaches.
     clusters: Vec<f64>,
+}
+
+impl std::fmt::Display for Shop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}{}", self.codes, if self.order.is_some() { ", in the order of their codes" } else { "" })
+    }
 }
 
 impl Shop {
@@ -69,7 +77,17 @@ impl Shop {
             reached += weight / total;
             reached
         });
-        Self { items, codes, clusters: clusters.collect() }
+        Self { items, codes, order: None, clusters: clusters.collect() }
+    }
+
+    /// The same items, numbered in the order of their codes.
+    pub fn in_code_order(mut self) -> Self {
+        use rayon::prelude::*;
+        let coded = |n: u32| (self.code(n as usize), n);
+        let mut order: Vec<([u16; 8], u32)> = (0..self.items as u32).into_par_iter().map(coded).collect();
+        order.par_sort_unstable();
+        self.order = Some(order.into_iter().map(|(_, n)| n).collect());
+        self
     }
 
     /// Ten letters and digits, as Amazon's.
@@ -85,15 +103,26 @@ impl Shop {
         String::from_utf8(id).unwrap()
     }
 
-    pub fn item(&self, n: usize) -> Drawn {
+    fn cluster(&self, n: usize) -> usize {
+        self.clusters.partition_point(|reached| *reached < share([n as u64, 0, 1])).min(CLUSTERS - 1)
+    }
+
+    fn code(&self, n: usize) -> [u16; 8] {
         let of = |what: u64| share([n as u64, what, 1]);
-        let cluster = self.clusters.partition_point(|reached| *reached < of(0)).min(CLUSTERS - 1);
-        let mut code = [0; 8];
+        let (cluster, mut code) = (self.cluster(n), [0; 8]);
         for (r, entry) in code.iter_mut().enumerate() {
             let own = self.codes == Codes::Clustered && of(100 + r as u64) < LOYALTY;
             let drawn = if own { draw([cluster as u64, r as u64, 2]) } else { draw([n as u64, r as u64, 3]) };
             *entry = (drawn >> 20) as u16 % SHAPE.entries as u16;
         }
+        code
+    }
+
+    /// The item with this number.
+    pub fn item(&self, number: usize) -> Drawn {
+        let n = self.order.as_ref().map_or(number, |order| order[number] as usize);
+        let of = |what: u64| share([n as u64, what, 1]);
+        let (cluster, code) = (self.cluster(n), self.code(n));
         let brands = (self.items / 100).max(10) as f64;
         let words = draw([n as u64, 7, 4]);
         Drawn {

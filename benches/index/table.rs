@@ -9,7 +9,7 @@ use std::time::Instant;
 use reg4rec::catalog::{Index, NextTokens, SavedFor};
 use reg4rec::domain::{Filter, Token};
 
-use crate::shop::{Codes, SHAPE, Shop, draw};
+use crate::shop::{SHAPE, Shop, draw};
 
 /// Requests of 20 live paths that are timed at each step.
 const REQUESTS: usize = 500;
@@ -18,13 +18,13 @@ const PATHS: usize = 20;
 const KEY: &str = "bench";
 
 /// Builds, saves, and lets a fresh process read and ask.
-pub fn build(items: usize, codes: Codes, for_paths: bool, dir: &Path) {
+pub fn build(shop: &Shop, for_paths: bool, dir: &Path) {
+    let items = shop.items;
     let path = dir.join(format!("reg4rec-index-{items}-{}", std::process::id()));
-    let shop = Shop::new(items, codes);
     let (index, seconds) = shop.build(for_paths);
     let bytes = index.bytes();
     let each = |bytes: usize| bytes as f64 / items as f64;
-    println!("{items} items, {codes:?}{}", if for_paths { ", for look-ups of paths" } else { "" });
+    println!("{items} items, {shop}{}", if for_paths { ", for look-ups of paths" } else { "" });
     println!(
         "  built in {seconds:.1} s; RSS {:.2} GB with titles in memory, at most {:.2} GB",
         rss("VmRSS"),
@@ -138,7 +138,7 @@ fn masks(index: &Index) {
     for depth in 1..=5 {
         let requests: Vec<Vec<Vec<Token>>> = (0..REQUESTS).map(|request| live_paths(index, request, depth)).collect();
         let mut counts: Vec<f64> =
-            requests.iter().take(20).flatten().map(|path| next.count(index, &root, path) as f64).collect();
+            requests.iter().take(20).flatten().map(|path| NextTokens::count(index, &root, path) as f64).collect();
         let mean = counts.iter().sum::<f64>() / counts.len() as f64;
         let (half, most) = (quantile(&mut counts, 0.5), quantile(&mut counts, 0.99));
         print!("      after {depth} tokens: {mean:.0} candidates (p50 {half:.0}, p99 {most:.0})");

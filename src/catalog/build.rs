@@ -46,6 +46,9 @@ impl<'a> From<&'a CatalogItem> for Row<'a> {
     }
 }
 
+/// An index for look-ups of paths may take so many bytes more for every two items.
+const PATHS_BYTES: usize = 9;
+
 /// Takes items in the order of their numbers, and keeps of each what the index keeps: memory is that of the index and
 /// about as much again while the look-ups are built.
 #[derive(Debug)]
@@ -168,11 +171,18 @@ fn postings(codes: &CodeTable, eligible: &Candidates, for_paths: bool) -> (Posti
     let (order, by_place) = CodeOrder::of(codes);
     let postings = Postings::of_tokens(&by_place, 1);
     let codes_of = |token: Token| {
-        let places = order.list(token, postings.of(codes.shape().flat(token))).numbers();
-        let eligible = places.filter(|&place| eligible.contains(order.items.get(place as usize)));
-        eligible.flat_map(|place| by_place.code(place)).copied().collect()
+        let list = order.list(token, postings.of(codes.shape().flat(token)));
+        let mut found = Vec::with_capacity(list.len() * codes.shape().codebooks);
+        // By place, and so one after another.
+        list.by_place(list.ends(), None).iter().for_each(|place| {
+            if eligible.contains(list.item(place)) {
+                found.extend(by_place.code(place));
+            }
+        });
+        found
     };
-    let crowds = Crowds::of(codes, codes_of);
+    let room = (PATHS_BYTES * codes.items() / 2).saturating_sub(order.bytes());
+    let crowds = Crowds::of(codes.shape(), room, codes_of);
     (postings, Some(Paths { order, crowds }))
 }
 

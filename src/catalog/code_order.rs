@@ -12,8 +12,8 @@ use super::postings::List;
 /// first codebook needs no lists at all: the items of each of its entries are one stretch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CodeOrder {
-    /// `[items]`: the item at each place.
-    pub(super) items: Column,
+    /// `[items]`: the item at each place; none where items are numbered in the order of their codes.
+    pub(super) items: Option<Column>,
     /// `[D + 1]`: where the items of each entry of the first codebook begin.
     pub(super) runs: Vec<u32>,
 }
@@ -28,30 +28,37 @@ impl CodeOrder {
         let key = |item: ItemNumber| {
             codes.code(item).iter().take(read).fold(0u64, |key, &entry| key << bits | u64::from(entry))
         };
-        let mut order: Vec<(u64, ItemNumber)> =
-            (0..items as ItemNumber).into_par_iter().map(|item| (key(item), item)).collect();
-        order.par_sort_unstable();
-
         let mut runs = vec![0u32; shape.entries + 1];
         codes_of(codes, 0).for_each(|entry| runs[entry + 1] += 1);
         (0..shape.entries).for_each(|entry| runs[entry + 1] += runs[entry]);
 
+        let ascending = |item: ItemNumber| key(item) <= key(item + 1);
+        if (0..items.saturating_sub(1) as ItemNumber).into_par_iter().all(ascending) {
+            return (Self { items: None, runs }, codes.clone());
+        }
+        let mut order: Vec<(u64, ItemNumber)> =
+            (0..items as ItemNumber).into_par_iter().map(|item| (key(item), item)).collect();
+        order.par_sort_unstable();
         let width = (1..4).find(|width| items >> (8 * width) == 0).unwrap_or(4);
         let numbers = order.iter().flat_map(|(_, item)| item.to_le_bytes().into_iter().take(width));
         let mut bytes = Vec::with_capacity(items * width);
         bytes.extend(numbers);
         let by_place = codes.in_order(order.iter().map(|(_, item)| *item));
-        (Self { items: Column { width, bytes }, runs }, by_place)
+        (Self { items: Some(Column { width, bytes }), runs }, by_place)
     }
 
     /// What was saved, or what is wrong with it.
-    pub(super) fn of_parts(items: Column, runs: Vec<u32>, entries: usize) -> Result<Self, String> {
-        let count = items.len();
+    pub(super) fn of_parts(
+        items: Option<Column>,
+        runs: Vec<u32>,
+        count: usize,
+        entries: usize,
+    ) -> Result<Self, String> {
         let ascending = runs.windows(2).all(|pair| pair[0] <= pair[1]) && runs.first() == Some(&0);
         if runs.len() != entries + 1 || !ascending || runs.last().is_none_or(|&last| last as usize != count) {
             return Err("order: stretches of another catalogue".to_owned());
         }
-        if items.iter().any(|item| item as usize >= count) {
+        if items.iter().flat_map(Column::iter).any(|item| item as usize >= count) {
             return Err("order: items that there are not".to_owned());
         }
         Ok(Self { items, runs })
@@ -64,12 +71,12 @@ impl CodeOrder {
             (0, Some(&start), Some(&end)) => (start, end),
             _ => (0, 0),
         };
-        list.by_place(run, &self.items)
+        list.by_place(run, self.items.as_ref())
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.items.bytes.len() + 4 * self.runs.len()
+        self.items.as_ref().map_or(0, |items| items.bytes.len()) + 4 * self.runs.len()
     }
 }
 

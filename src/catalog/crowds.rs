@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use crate::domain::{CodeShape, CodeTable, Token, breathe};
+use crate::domain::{CodeShape, Token, breathe};
 
 /// A set of tokens is a crowd when at least so many items have it, or more where that would make too many crowds.
-const LEAST: usize = 2_048;
-/// The masks of all crowds may take so many bytes for every two items.
-const BYTES_FOR_TWO: usize = 3;
+const LEAST: usize = 1_024;
 
 /// For every set of two tokens and more that a crowd of eligible items has, the tokens that one of them has beside it: to find
 /// them by going through the items is what takes long in a look-up. A set whose subsets are no crowds is none, so sets are
@@ -43,13 +41,13 @@ struct Search<'a> {
 }
 
 impl Crowds {
-    /// Finds the crowds among the codes of eligible items, `codes_of(token)` those that have the token, `[items, M]`.
-    pub(super) fn of<F>(codes: &CodeTable, codes_of: F) -> Self
+    /// Finds the crowds among the codes of eligible items, `codes_of(token)` those that have the token, `[items, M]`; not more
+    /// than the masks of which take `room` bytes.
+    pub(super) fn of<F>(shape: CodeShape, room: usize, codes_of: F) -> Self
     where
         F: Fn(Token) -> Vec<u16> + Sync,
     {
-        let words = codes.shape().tokens().div_ceil(64);
-        Self::with_limits(codes.shape(), LEAST, codes.items() * BYTES_FOR_TWO / 2 / (8 * words), codes_of)
+        Self::with_limits(shape, LEAST, room / (8 * shape.tokens().div_ceil(64)), codes_of)
     }
 
     /// At most `most` crowds: the least number of items is doubled until there are no more.

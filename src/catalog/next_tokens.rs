@@ -5,6 +5,8 @@
 //! tokens' lists there are intersected, and what is left is held against the root and the other tokens by its code. A path
 //! stops to be read when every token that its pairs allow was met.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use crate::domain::{ItemNumber, Token};
@@ -14,8 +16,10 @@ use super::index::Index;
 use super::postings::{BLOCK, List};
 
 /// A block's list is held against what is left by the codes where it is longer than this many times what is left: to look at
-/// a code, somewhere in a large table, costs that much more than to read a number.
+/// a code costs that much more than to read a number.
 const LOPSIDED: usize = 32;
+/// The same where items are not numbered in the order of their codes: each look is then at another place of large tables.
+const LOPSIDED_AFAR: usize = 128;
 /// Candidates between two comparisons of what was met with what is possible, which cost as much as twenty of them.
 const COMPARED: usize = 256;
 /// A root that lacks no more of the eligible items is read as all of them less these.
@@ -34,16 +38,15 @@ pub struct NextTokens {
     masks: Vec<u64>,
     /// `[paths]`: the place of each path's mask.
     places: Vec<usize>,
-    /// Paths whose lists must be read and about how many numbers those are, most first.
-    open: Vec<(usize, usize)>,
-    /// The same paths as threads share them: the first share the first thread's.
-    dealt: Vec<usize>,
+    /// About how many numbers must be read for each path, and the path: most first.
+    order: Vec<(usize, usize)>,
     removed: Vec<ItemNumber>,
-    scratches: Vec<Scratch>,
+    /// `[threads]`
+    scratches: Vec<Mutex<Scratch>>,
 }
 
 /// One thread's room.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Scratch {
     meeting: Meeting,
     /// What the pairs of a path's tokens allow.
@@ -53,7 +56,7 @@ struct Scratch {
 }
 
 /// What the lists of one block share.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Meeting {
     /// `[65,536]`: the turn in which each number was marked last.
     marks: Vec<u8>,
@@ -80,40 +83,31 @@ impl NextTokens {
             index.eligible().less_into(root, &mut self.removed);
         }
         let asked = Asked { index, root, removed: few.then_some(&self.removed) };
-        // Those whose masks are there as they are stand behind those that must be read.
-        self.open.clear();
-        self.open
-            .extend(paths.iter().enumerate().map(|(at, path)| (work(asked, path), at)).filter(|(work, _)| *work > 0));
-        self.open.sort_unstable_by(|one, other| other.cmp(one));
-        let work: usize = self.open.iter().map(|(work, _)| work).sum();
-        let threads = if work < WORTH_A_THREAD { 1 } else { rayon::current_num_threads().clamp(1, paths.len().max(1)) };
-        deal(&self.open, threads, &mut self.dealt);
+        // Those that take longest first, so that no thread is left alone with one in the end.
+        self.order.clear();
+        self.order.extend(paths.iter().enumerate().map(|(at, path)| (work(asked, path), at)));
+        self.order.sort_unstable_by(|one, other| other.cmp(one));
         self.places.clear();
-        self.places.resize(paths.len(), usize::MAX);
-        self.dealt.iter().enumerate().for_each(|(place, &path)| self.places[path] = place);
-        let behind = self.places.iter_mut().filter(|place| **place == usize::MAX);
-        behind.zip(self.dealt.len()..).for_each(|(place, next)| *place = next);
+        self.places.resize(paths.len(), 0);
+        self.order.iter().enumerate().for_each(|(place, &(_, path))| self.places[path] = place);
+        let work: usize = self.order.iter().map(|(work, _)| work).sum();
+        let threads = if work < WORTH_A_THREAD { 1 } else { rayon::current_num_threads() };
         if self.scratches.len() < threads {
-            self.scratches.resize(threads, Scratch::default());
+            self.scratches.resize_with(threads, Mutex::default);
         }
-        let (read, told) = self.masks.split_at_mut(self.dealt.len() * words);
-        for (path, place) in paths.iter().zip(&self.places) {
-            if let Some(place) = place.checked_sub(self.dealt.len()) {
-                self.scratches[0].allow(asked, path, &mut told[place * words..(place + 1) * words]);
-            }
-        }
+        let scratches = &self.scratches;
+        let allow = |&(_, path): &(usize, usize), mask: &mut [u64]| {
+            let thread = rayon::current_thread_index().unwrap_or(0) % scratches.len();
+            // What a look-up that did not end left behind is put in order by the next.
+            let mut scratch = scratches[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            scratch.allow(asked, paths[path], mask);
+        };
         if threads == 1 {
-            let scratch = &mut self.scratches[0];
-            let each = self.dealt.iter().zip(read.chunks_exact_mut(words));
-            each.for_each(|(&path, mask)| scratch.allow(asked, paths[path], mask));
-            return;
+            self.order.iter().zip(self.masks.chunks_exact_mut(words)).for_each(|(path, mask)| allow(path, mask));
+        } else {
+            let each = self.order.par_iter().zip(self.masks.par_chunks_exact_mut(words)).with_max_len(1);
+            each.for_each(|(path, mask)| allow(path, mask));
         }
-        let share = self.dealt.len().div_ceil(threads).max(1);
-        let shares = self.dealt.par_chunks(share).zip(read.par_chunks_mut(share * words)).zip(&mut self.scratches);
-        shares.for_each(|((dealt, masks), scratch)| {
-            let each = dealt.iter().zip(masks.chunks_exact_mut(words));
-            each.for_each(|(&path, mask)| scratch.allow(asked, paths[path], mask));
-        });
     }
 
     /// What may follow the path at this place of the last look-up: `[M * D]` bits in words of 64, by the tokens' flat
@@ -123,14 +117,11 @@ impl NextTokens {
         words.unwrap_or(&[])
     }
 
-    /// How many items of `root` have all tokens of the path.
-    pub fn count(&mut self, index: &Index, root: &Candidates, path: &[Token]) -> usize {
-        if self.scratches.is_empty() {
-            self.scratches.push(Scratch::default());
-        }
+    /// How many items of `root` have all tokens of the path. Makes room of its own.
+    pub fn count(index: &Index, root: &Candidates, path: &[Token]) -> usize {
         let asked = Asked { index, root, removed: None };
         let mut count = 0;
-        self.scratches[0].meeting.candidates(asked, path, |_| {
+        Meeting::default().candidates(asked, path, |_| {
             count += 1;
             true
         });
@@ -164,21 +155,11 @@ fn work(asked: Asked<'_>, path: &[Token]) -> usize {
     if (is_whole(index, root) || removed.is_some()) && kept(index, path).is_some() {
         return removed.map_or(0, <[_]>::len);
     }
-    let shortest = path.iter().map(|&token| index.postings(token).len()).min();
-    shortest.unwrap_or(root.len()).min(root.len()).max(1)
-}
-
-/// Deals work, largest first, to threads in turn and back: all get as many, and about as much. The paths of the first thread
-/// come first.
-fn deal(open: &[(usize, usize)], threads: usize, dealt: &mut Vec<usize>) {
-    dealt.clear();
-    for thread in 0..threads {
-        let of_round = |round: usize| {
-            let turn = if round.is_multiple_of(2) { thread } else { threads - 1 - thread };
-            open.get(round * threads + turn).map(|(_, path)| *path)
-        };
-        dealt.extend((0..open.len().div_ceil(threads)).filter_map(of_round));
-    }
+    // Those of the two shortest lists.
+    let lens = path.iter().map(|&token| index.postings(token).len());
+    let (first, second) =
+        lens.fold((root.len(), root.len()), |(first, second), len| (first.min(len), second.min(first.max(len))));
+    first + second
 }
 
 fn is_of(index: &Index, token: Token) -> bool {
@@ -292,6 +273,7 @@ impl Meeting {
             return;
         };
         let lists = &lists[..used];
+        let lopsided = if shortest.is_in_order() { LOPSIDED } else { LOPSIDED_AFAR };
         if lists.iter().any(|(list, _)| list.is_short()) {
             // Also one that is none at all.
             shortest.iter().filter(|&item| has_all(item)).all(take);
@@ -318,7 +300,7 @@ impl Meeting {
                 }
                 parts[place] = (part, token);
             }
-            let (left, held) = self.intersect(&parts[..used]);
+            let (left, held) = self.intersect(&parts[..used], lopsided);
             let others = &parts[held..used];
             for &low in left {
                 let item = shortest.item((base + usize::from(low)) as ItemNumber);
@@ -332,7 +314,7 @@ impl Meeting {
 
     /// What the first of these lists share, the shortest of which comes first, and how many were held against each other: as
     /// long as that costs less than to look at the codes of what is left.
-    fn intersect<'a>(&'a mut self, lists: &[(&'a [u16], Token)]) -> (&'a [u16], usize) {
+    fn intersect<'a>(&'a mut self, lists: &[(&'a [u16], Token)], lopsided: usize) -> (&'a [u16], usize) {
         let Some(&(first, _)) = lists.first() else { return (&[], 0) };
         self.marks.resize(BLOCK, 0);
         self.left.resize(BLOCK, 0);
@@ -343,19 +325,20 @@ impl Meeting {
             return (&[], 0);
         };
         let (mut held, mut count) = (1, first.len());
-        while let Some((list, _)) = lists.get(held).filter(|(list, _)| list.len() <= LOPSIDED * count) {
+        while let Some((list, _)) = lists.get(held).filter(|(list, _)| list.len() <= lopsided * count) {
             if *turn == u8::MAX {
                 marks.fill(0);
                 *turn = 0;
             }
             *turn += 1;
+            let turn = *turn;
             let marked = if held == 1 { first } else { &left[..count] };
-            marked.iter().for_each(|&low| marks[usize::from(low)] = *turn);
+            marked.iter().for_each(|&low| marks[usize::from(low)] = turn);
             count = 0;
             // Written always and kept where it counts: no branch to guess wrong.
             for &low in *list {
                 left[count % BLOCK] = low;
-                count += usize::from(marks[usize::from(low)] == *turn);
+                count += usize::from(marks[usize::from(low)] == turn);
             }
             held += 1;
         }
@@ -489,7 +472,7 @@ mod tests {
         for (at, path) in paths.iter().enumerate() {
             let (mask, count) = naive(index, root, path);
             assert_eq!(next.mask(at), mask, "{path:?} of {} items", root.len());
-            assert_eq!(next.count(index, root, path), count);
+            assert_eq!(NextTokens::count(index, root, path), count);
         }
         assert!(next.mask(paths.len()).is_empty());
     }
@@ -535,21 +518,6 @@ mod tests {
             items += list.len();
         }
         assert_eq!(items, 9_000);
-    }
-
-    #[test]
-    fn work_is_dealt_to_threads_alike() {
-        let dealt = |works: &[usize], threads| {
-            let open: Vec<(usize, usize)> = works.iter().copied().zip(0..).collect();
-            let mut dealt = vec![9];
-            deal(&open, threads, &mut dealt);
-            dealt
-        };
-        assert_eq!(dealt(&[9, 8, 7, 6, 5], 1), [0, 1, 2, 3, 4]);
-        assert_eq!(dealt(&[9, 8, 7, 6, 5], 2), [0, 3, 4, 1, 2]);
-        assert_eq!(dealt(&[9, 8, 7, 6], 3), [0, 1, 2, 3]);
-        assert_eq!(dealt(&[9], 4), [0]);
-        assert!(dealt(&[], 2).is_empty());
     }
 
     #[test]

@@ -199,11 +199,6 @@ impl<'a> List<'a> {
         Numbers { list: self, at: 0, block: 0 }
     }
 
-    /// The numbers themselves: places, in an index for look-ups of paths.
-    pub(super) fn numbers(self) -> Numbers<'a> {
-        Self { items: None, ..self }.iter()
-    }
-
     /// A copy of the items.
     pub fn to_vec(self) -> Vec<ItemNumber> {
         let mut numbers = Vec::with_capacity(self.len());
@@ -219,13 +214,23 @@ impl<'a> List<'a> {
     }
 
     /// The list of places: those in it, or those from `run.0` up to `run.1`. `items` says who stands there.
-    pub(super) fn by_place(self, run: (ItemNumber, ItemNumber), items: &'a Column) -> Self {
-        Self { run, items: Some(items), ..self }
+    pub(super) fn by_place(self, run: (ItemNumber, ItemNumber), items: Option<&'a Column>) -> Self {
+        Self { run, items, ..self }
+    }
+
+    /// The ends of that stretch.
+    pub(super) fn ends(self) -> (ItemNumber, ItemNumber) {
+        self.run
     }
 
     /// The places that are all of a list that is kept as the two ends of a stretch.
     pub(super) fn run(self) -> Option<std::ops::Range<usize>> {
         (self.run.0 < self.run.1).then_some(self.run.0 as usize..self.run.1 as usize)
+    }
+
+    /// Whether the list's numbers are the items' own.
+    pub(super) fn is_in_order(self) -> bool {
+        self.items.is_none()
     }
 
     /// The item that a number of the list stands for.

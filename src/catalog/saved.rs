@@ -73,7 +73,9 @@ impl Index {
             out.put("cooccurrence", cooccurrence.words())?;
         }
         if let Some(Paths { order, crowds }) = &self.paths {
-            put_column(&mut out, "order", &order.items)?;
+            if let Some(items) = &order.items {
+                put_column(&mut out, "order", items)?;
+            }
             out.put("order.runs", &order.runs)?;
             out.put("crowds.parents", &crowds.parents)?;
             out.put("crowds.lasts", &crowds.lasts)?;
@@ -185,10 +187,10 @@ fn codes(file: &SectionReader, shape: CodeShape, items: usize) -> Result<CodeTab
 
 /// None: the index was not made for look-ups of paths.
 fn paths(file: &SectionReader, shape: CodeShape, items: usize) -> Result<Option<Paths>, String> {
-    if file.fact("order.width").is_none() {
-        return Ok(None);
-    }
-    let order = CodeOrder::of_parts(column(file, "order", items)?, file.take("order.runs")?, shape.entries)?;
+    let Ok(runs) = file.section("order.runs") else { return Ok(None) };
+    let runs = file.take(&runs.name)?;
+    let places = file.fact("order.width").map(|_| column(file, "order", items)).transpose()?;
+    let order = CodeOrder::of_parts(places, runs, items, shape.entries)?;
     let (parents, lasts) = (file.take("crowds.parents")?, file.take("crowds.lasts")?);
     let crowds =
         Crowds::of_parts(shape, parents, lasts, file.take("crowds.masks")?).ok_or("crowds: of another shape")?;
