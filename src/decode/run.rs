@@ -120,7 +120,9 @@ impl Decoder {
         self.watch.turns_to(Part::Encode);
         model.keep_attention(encoded.iter().any(|request| request.search().is_some() && jobs[request.at].explain));
         let histories: Vec<&History> = encoded.iter().map(|request| jobs[request.at].history).collect();
-        model.encode(&histories).map_err(DecodeError::Model)?;
+        let searched = encoded.iter().any(|request| request.search().is_some());
+        let read = if searched { model.encode(&histories) } else { model.encode_for_scores(&histories) };
+        read.map_err(DecodeError::Model)?;
 
         for request in encoded.iter_mut().filter(|request| !wanted(request.at)) {
             request.way = Way::Dropped;

@@ -87,6 +87,12 @@ pub trait PathModel {
     /// Reads the histories, each at least one entry.
     fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error>;
 
+    /// As [`Self::encode`], but only items will be scored and no path read, which may spare a network most of its work on the
+    /// histories: an [`Self::advance`] behind it may be refused.
+    fn encode_for_scores(&mut self, histories: &[&History]) -> Result<(), Self::Error> {
+        self.encode(histories)
+    }
+
     /// s(i) of every item for some requests of the last `encode`, into `scores`, `[requests, items]`.
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), Self::Error>;
 

@@ -83,6 +83,15 @@ impl RedisStore {
         &self.links[self.next.fetch_add(1, Ordering::Relaxed) % self.links.len()]
     }
 
+    /// The place that a reply begins with; zero where none was said.
+    fn read_place(key: &str, reply: Vec<Value>) -> Result<u64, StoreError> {
+        let found = reply.into_iter().next().unwrap_or(Value::Nil);
+        let place: RedisResult<Option<u64>> = from_redis_value(found).map_err(Into::into);
+        let damaged =
+            |error: RedisError| StoreError::Format { place: format!("Redis key {key}"), reason: error.to_string() };
+        Ok(place.map_err(damaged)?.unwrap_or(0))
+    }
+
     async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let link = self.link();
         let outcome = match link.connection().await {
@@ -278,21 +287,27 @@ impl HistoryStore for RedisStore {
         for together in pipelines.chunks(AT_ONCE) {
             self.ask_all(together).await?;
         }
-        let Some(Place { log, last }) = place else { return Ok(()) };
+        let Some(Place { log, after, last }) = place else { return Ok(()) };
+        // The connection comes back by itself, to a Redis that may have begun anew in between: where that one was is read in
+        // one with saying where it is now.
+        let key = self.place_key(log);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(self.place_key(log)).arg(last).ignore();
-        self.ask(&pipeline).await.map(drop)
+        pipeline.atomic().cmd("GET").arg(&key).cmd("SET").arg(&key).arg(last).ignore();
+        let found = Self::read_place(&key, self.ask(&pipeline).await?)?;
+        if found < after {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("SET").arg(&key).arg(found).ignore();
+            self.ask(&pipeline).await?;
+            return Err(StoreError::Lost { found, after });
+        }
+        Ok(())
     }
 
     async fn place(&self, log: &str) -> Result<u64, StoreError> {
         let key = self.place_key(log);
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(&key);
-        let found = self.ask(&pipeline).await?.into_iter().next().unwrap_or(Value::Nil);
-        let place: RedisResult<Option<u64>> = from_redis_value(found).map_err(Into::into);
-        let damaged =
-            |error: RedisError| StoreError::Format { place: format!("Redis key {key}"), reason: error.to_string() };
-        Ok(place.map_err(damaged)?.unwrap_or(0))
+        Self::read_place(&key, self.ask(&pipeline).await?)
     }
 
     async fn remove(&self, user: &str) -> Result<usize, StoreError> {

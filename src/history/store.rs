@@ -67,6 +67,8 @@ pub struct Noted {
 pub struct Place<'a> {
     /// The log's name.
     pub log: &'a str,
+    /// The place of the last event that the store held before, as far as the writer knows.
+    pub after: u64,
     /// The place of the last event that the store holds.
     pub last: u64,
 }
@@ -77,6 +79,14 @@ pub enum StoreError {
     /// It cannot be reached, or did not answer in time. It may be asked again.
     #[error("the history store cannot be reached: {0}")]
     Away(String),
+    /// It has followed less far than it had: what it held is gone, as of a Redis that began anew.
+    #[error("the history store lost what it held: it has followed the log to {found}, and had to {after}")]
+    Lost {
+        /// Where it is.
+        found: u64,
+        /// Where it was.
+        after: u64,
+    },
     /// What it holds cannot be read.
     #[error("{place}: {reason}")]
     Format {
@@ -110,7 +120,8 @@ pub trait HistoryStore: Debug + Send + Sync {
     async fn recent(&self, user: &str) -> Result<Vec<Event>, StoreError>;
 
     /// Takes the events in, each in its place by time; those whose mark it holds are left out. When a user has too many,
-    /// the oldest go; hides have a bound of their own. `place` is remembered no earlier than the events are.
+    /// the oldest go; hides have a bound of their own. `place` is remembered no earlier than the events are. A store that others
+    /// may empty and that has followed less far than `place.after` says so ([`StoreError::Lost`]) and stays at its place.
     async fn append(&self, events: &[Noted], place: Option<Place<'_>>) -> Result<(), StoreError>;
 
     /// How far the store has followed that log; 0: not at all, or it forgets when the process ends.

@@ -37,7 +37,7 @@ fn logged(user: &str, from: u64, events: &[(&str, i64)]) -> Vec<Noted> {
 }
 
 fn at(last: u64) -> Option<Place<'static>> {
-    Some(Place { log: "l", last })
+    Some(Place { log: "l", after: 0, last })
 }
 
 fn config(path: &std::path::Path, max_events: usize) -> HistoryConfig {

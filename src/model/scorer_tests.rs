@@ -197,6 +197,27 @@ fn the_cpus_own_form_gives_what_burn_gives() {
 }
 
 #[test]
+fn histories_read_for_scores_alone_score_items_alike_and_no_path() {
+    for config in [tiny(), odd(), wide()] {
+        let (network, most) = (network(&config), config.max_history + 2);
+        let mut scorer = on_cpu(&network, &config);
+        let items = |length: usize| (0..length).map(|at| (at * 7 % config.items) as u32).collect::<Vec<_>>();
+        let histories: Vec<History> = (1..=most).map(|length| history(&items(length))).collect();
+        let histories: Vec<&History> = histories.iter().collect();
+        let (mut whole, mut alone) = (vec![0.0; most * config.items], vec![0.0; most * config.items]);
+        scorer.encode(&histories).unwrap();
+        scorer.score_items(0..most, &mut whole).unwrap();
+        scorer.encode_for_scores(&histories).unwrap();
+        scorer.score_items(0..most, &mut alone).unwrap();
+        close(&alone, &whole);
+        assert!(matches!(scorer.advance(&[begin(0)], false), Err(ScorerError::Sequence(_))));
+        // What was left out is there again.
+        scorer.encode(&histories).unwrap();
+        scorer.advance(&[begin(0)], false).unwrap();
+    }
+}
+
+#[test]
 fn items_that_are_tokens_alone_score_as_on_burn() {
     let fresh = odd();
     for config in [&fresh, &NetworkConfig { codes: CodeShape { codebooks: 8, entries: 5 }, ..odd() }] {

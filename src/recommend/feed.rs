@@ -18,6 +18,8 @@ use crate::history::{HistoryStore, Mark, Noted, Place, StoreError};
 
 /// How often a store that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long after the last event a store is asked whether it still holds what it was given.
+const STILL: Duration = Duration::from_secs(5);
 /// Events that are read from the log and written to the store together.
 const TOGETHER: usize = 2048;
 /// Batches that wait for the store.
@@ -180,12 +182,8 @@ impl Feed {
     pub(super) async fn run(mut self) {
         loop {
             let behind = self.shared.behind.load(Ordering::SeqCst);
-            let message = if behind {
-                tokio::time::timeout(AGAIN, self.messages.recv()).await.map_err(drop)
-            } else {
-                Ok(self.messages.recv().await)
-            };
-            match message {
+            let patience = if behind { AGAIN } else { STILL };
+            match tokio::time::timeout(patience, self.messages.recv()).await {
                 Ok(None) => return,
                 Ok(Some(Message::Forget { user, done })) => {
                     // Whoever asked may be gone; the work is done all the same.
@@ -201,7 +199,8 @@ impl Feed {
                 }
                 // It is in the files that are read.
                 Ok(Some(Message::Recorded { .. })) => {}
-                Err(()) => self.try_again().await,
+                Err(_) if behind => self.try_again().await,
+                Err(_) => self.look().await,
             }
             self.metrics.lag.set(i64::try_from(self.lag()).unwrap_or(i64::MAX));
         }
@@ -224,6 +223,19 @@ impl Feed {
             self.shared.behind.store(true, Ordering::SeqCst);
         }
         outcome.is_ok()
+    }
+
+    /// Notices that the store lost what it held while nothing happened.
+    async fn look(&mut self) {
+        let log = self.shared.log.get().map_or("", String::as_str);
+        // One that does not answer is noticed with the next event.
+        if let Ok(found) = self.store.place(log).await
+            && found < self.followed
+        {
+            tracing::warn!(found, followed = self.followed, "the history store lost what it held; it is fed anew");
+            self.applied = None;
+            self.shared.behind.store(true, Ordering::SeqCst);
+        }
     }
 
     async fn try_again(&mut self) {
@@ -270,8 +282,8 @@ impl Feed {
 
     async fn write(&mut self, events: &[Noted], last: u64) -> Result<(), String> {
         let log = self.shared.log.get().map_or("", String::as_str);
-        self.applied = None;
-        let outcome = self.store.append(events, Some(Place { log, last })).await;
+        let after = self.applied.take().unwrap_or(0);
+        let outcome = self.store.append(events, Some(Place { log, after, last })).await;
         self.metrics.written.with_label_values(&[if outcome.is_ok() { "ok" } else { "error" }]).inc();
         outcome.map_err(|error| error.to_string())?;
         (self.applied, self.followed) = (Some(last), last);

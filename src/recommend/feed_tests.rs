@@ -62,8 +62,13 @@ impl HistoryStore for Distant {
                 kept.push((*mark, event.clone()));
             }
         }
-        let place = place.unwrap();
-        self.places.lock().unwrap().insert(place.log.into(), place.last);
+        let Place { log, after, last } = place.unwrap();
+        let mut places = self.places.lock().unwrap();
+        let found = places.get(log).copied().unwrap_or(0);
+        if found < after {
+            return Err(StoreError::Lost { found, after });
+        }
+        places.insert(log.into(), last);
         Ok(())
     }
 
@@ -112,6 +117,30 @@ async fn followed(store: &Distant, user: &str, count: usize) -> Vec<String> {
 
 fn named(items: std::ops::Range<u32>) -> Vec<String> {
     items.map(|item| format!("i{item}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_emptied_between_two_events_gets_them_all_again() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Arc::new(Distant::default());
+    let recorder = open(home.path(), &store).await;
+    for item in 0..7 {
+        recorder.record(vec![click("ann", item)]).await.unwrap();
+    }
+    assert_eq!(followed(&store, "ann", 7).await, named(0..7));
+    // It answers all the while.
+    let empty = || {
+        store.users.lock().unwrap().clear();
+        store.places.lock().unwrap().clear();
+    };
+    empty();
+    recorder.record(vec![click("ann", 7)]).await.unwrap();
+    let mut found = followed(&store, "ann", 8).await;
+    found.sort();
+    assert_eq!(found, named(0..8));
+    // Nor is another event needed.
+    empty();
+    assert_eq!(followed(&store, "ann", 8).await, named(0..8));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,7 +214,7 @@ async fn who_is_forgotten_elsewhere_is_gone_from_the_store_too() {
         let event = click(user, 1);
         Noted { user: user.into(), mark: Mark::of(&event, "l", 1), order: 1, event: event.event }
     });
-    store.append(&noted, Some(Place { log: "l", last: 1 })).await.unwrap();
+    store.append(&noted, Some(Place { log: "l", after: 0, last: 1 })).await.unwrap();
     let home = tempfile::tempdir().unwrap();
     let (mut told, _handle, feed) =
         feed(Arc::clone(&store) as _, home.path().to_owned(), Duration::from_millis(20), &Registry::new()).unwrap();
@@ -208,7 +237,7 @@ async fn without_its_store_a_request_is_answered_and_flagged() {
     let main = super::tests::variant("main", FakeModel::default(), index(300), &metrics).await;
     let recommender =
         Recommender::new(vec![main], "main".into(), histories(&store), RecommendConfig::default(), &registry).unwrap();
-    let place = Some(Place { log: "l", last: 1 });
+    let place = Some(Place { log: "l", after: 0, last: 1 });
     let noted = [7, 9].map(|item| {
         let event = click("ann", item);
         Noted { user: "ann".into(), mark: Mark::of(&event, "l", item.into()), order: item.into(), event: event.event }

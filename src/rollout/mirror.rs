@@ -25,6 +25,9 @@ pub(super) struct Mirror {
     outage: Mutex<Option<Outage>>,
     /// Held while a bundle comes, so that one comes at a time.
     bringing: Mutex<()>,
+    /// How often an operator has pointed. Held while the mirror is pointed: what was read of the store before an operator
+    /// pointed is not followed after.
+    pointed: Mutex<u64>,
     metrics: ReloadMetrics,
 }
 
@@ -49,7 +52,14 @@ struct Outage {
 
 impl Mirror {
     pub(super) fn new(store: RemoteRegistry, metrics: ReloadMetrics) -> Self {
-        Self { store, seen: Mutex::default(), outage: Mutex::default(), bringing: Mutex::default(), metrics }
+        Self {
+            store,
+            seen: Mutex::default(),
+            outage: Mutex::default(),
+            bringing: Mutex::default(),
+            pointed: Mutex::default(),
+            metrics,
+        }
     }
 
     /// The directory that it fills.
@@ -101,12 +111,20 @@ impl Mirror {
         Handle::current().block_on(self.store.point(variant, version))
     }
 
+    /// The store names what an operator chose, and the mirror is about to: until the guard is gone.
+    pub(super) fn was_pointed(&self) -> MutexGuard<'_, u64> {
+        let mut pointed = lock(&self.pointed);
+        *pointed += 1;
+        pointed
+    }
+
     /// The version that was to serve before.
     pub(super) fn previous(&self, variant: &str) -> Result<Option<String>, RemoteError> {
         Handle::current().block_on(self.store.previous(variant))
     }
 
     fn look(&self, variant: &str, seen: &mut Seen) -> Result<(), RemoteError> {
+        let turn = *lock(&self.pointed);
         let pointer = Handle::current().block_on(self.store.current(variant, seen.tag.as_deref()));
         let pointer = pointer.inspect_err(|error| {
             // It names nothing any more.
@@ -142,9 +160,15 @@ impl Mirror {
         };
         seen.whole = outcome.is_ok();
         if seen.whole {
+            let pointed = lock(&self.pointed);
+            if *pointed != turn {
+                // An operator pointed meanwhile: the store is looked at anew.
+                *seen = Seen { refused: seen.refused.take(), ..Seen::default() };
+                return Ok(());
+            }
             marks.truncate(1);
-            let pointed = self.registry().point(variant, &version);
-            pointed.map_err(|error| RemoteError::Away(format!("the mirror: {error}")))?;
+            let outcome = self.registry().point(variant, &version);
+            outcome.map_err(|error| RemoteError::Away(format!("the mirror: {error}")))?;
         }
         (seen.version, seen.marks) = (Some(version), marks);
         outcome.map(drop)

@@ -99,6 +99,7 @@ impl Pointers {
         if let Some(mirror) = &self.mirror {
             mirror.point(variant, version)?;
         }
+        let _pointed = self.mirror.as_ref().map(Mirror::was_pointed);
         let mut seen = self.seen();
         self.registry.point(variant, version)?;
         seen.insert(variant.to_owned(), self.look(variant));

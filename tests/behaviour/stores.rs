@@ -238,6 +238,9 @@ async fn a_redis_that_is_killed_stopped_and_emptied_costs_no_answer_and_no_event
     let acknowledged = traffic.end().await;
     assert!(acknowledged.iter().all(|(_, count)| *count > 20), "{acknowledged:?}");
     holds(&store(&redis, false), &acknowledged).await;
+    // Emptied behind a connection that stays, and nothing happens after.
+    redis_command(&redis, &["FLUSHALL"]);
+    holds(&store(&redis, false), &acknowledged).await;
 
     let (_, metrics) = page_at(process.admin(), "/metrics").await;
     for line in ["reg4rec_history_lag_events 0", r#"reg4rec_history_writes_total{result="ok"}"#] {
@@ -285,7 +288,7 @@ async fn a_cluster_keeps_histories_as_one_redis_does() {
         })
         .collect();
     for _ in 0..2 {
-        store.append(&noted, Some(Place { log: "log", last: 199 })).await.unwrap();
+        store.append(&noted, Some(Place { log: "log", after: 0, last: 199 })).await.unwrap();
     }
     for (who, items) in &expected {
         let events = store.recent(who).await.unwrap();
@@ -306,7 +309,7 @@ async fn a_cluster_keeps_histories_as_one_redis_does() {
         ..HistoryConfig::default()
     };
     let small = RedisStore::new(&small).unwrap();
-    small.append(&noted, Some(Place { log: "log", last: 199 })).await.unwrap();
+    small.append(&noted, Some(Place { log: "log", after: 0, last: 199 })).await.unwrap();
     let kept = small.recent("user-0").await.unwrap().into_iter().map(|event| event.item_id);
     assert_eq!(kept.collect::<Vec<_>>(), ["item-0", "item-120", "item-160"]);
 }
@@ -338,7 +341,7 @@ async fn histories_come_over_tls_from_a_redis_that_is_trusted_to_a_client_that_i
     let logged =
         UserEvent { user_id: "u".into(), event: event.clone(), event_id: "e".into(), request_id: String::new() };
     let noted = Noted { user: "u".into(), mark: Mark::of(&logged, "log", 1), order: 1, event: event.clone() };
-    store.append(&[noted], Some(Place { log: "log", last: 1 })).await.unwrap();
+    store.append(&[noted], Some(Place { log: "log", after: 0, last: 1 })).await.unwrap();
     assert_eq!((store.recent("u").await.unwrap(), store.place("log").await.unwrap()), (vec![event], 1));
 
     // Another authority, no certificate of its own, and no TLS.

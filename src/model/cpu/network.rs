@@ -38,6 +38,8 @@ pub struct CpuNetwork {
     gaps: Vec<f32>,
     positions: Vec<f32>,
     encoder: Vec<EncoderBlock>,
+    /// The queries, and the keys and values of the encoder's last block, apart; none without a block.
+    encoder_last: Option<(Linear, Linear)>,
     encoder_norm: Norm,
     /// What a path begins with beside h, `[d]`.
     begin: Vec<f32>,
@@ -149,6 +151,7 @@ impl CpuNetwork {
             gaps: floats(network.gaps.weight.val())?,
             positions: floats(network.positions.weight.val())?,
             encoder: network.encoder.iter().map(EncoderBlock::of).collect::<Result<_, _>>()?,
+            encoder_last: network.encoder.last().map(last_attention).transpose()?,
             encoder_norm: Norm::of(&network.encoder_norm)?,
             begin: floats(begin)?,
             steps: floats(network.steps.weight.val())?,
@@ -169,13 +172,14 @@ impl CpuNetwork {
     /// # Shapes
     ///
     /// - queries: h, `[histories, d]`
-    /// - memory: for each history, for each decoder block, what the decoder reads of the states
+    /// - memory: for each history, for each decoder block, what the decoder reads of the states. None: no path will be read,
+    ///   so that of the last block only the last event of each history is needed.
     pub fn encode(
         &self,
         histories: &[&[HistoryEntry]],
         room: &mut Room,
         queries: &mut [f32],
-        memory: &mut [Vec<EventMemory>],
+        memory: Option<&mut [Vec<EventMemory>]>,
     ) {
         let mut rest = (histories, queries, memory);
         while !rest.0.is_empty() {
@@ -187,7 +191,7 @@ impl CpuNetwork {
             let count = within.count().max(1);
             let (histories, others) = rest.0.split_at(count);
             let (queries, other_queries) = rest.1.split_at_mut(count * self.width);
-            let (memory, other_memory) = rest.2.split_at_mut(count);
+            let (memory, other_memory) = rest.2.map(|memory| memory.split_at_mut(count)).unzip();
             self.encode_some(histories, room, queries, memory);
             rest = (others, other_queries, other_memory);
         }
@@ -199,7 +203,7 @@ impl CpuNetwork {
         histories: &[&[HistoryEntry]],
         room: &mut Room,
         queries: &mut [f32],
-        memory: &mut [Vec<EventMemory>],
+        memory: Option<&mut [Vec<EventMemory>]>,
     ) {
         let width = self.width;
         let events: usize = histories.iter().map(|history| history.len()).sum();
@@ -209,8 +213,13 @@ impl CpuNetwork {
         let wide = sized(&mut room.wide, events * 3 * inner);
         let read = sized(&mut room.read, events * inner);
         self.embed(histories, x);
-        for block in &self.encoder {
+        let last = self.encoder_last.as_ref().filter(|_| memory.is_none());
+        for (at, block) in self.encoder.iter().enumerate() {
             block.norm.forward(x, normed);
+            if let Some(last) = last.filter(|_| at + 1 == self.encoder.len()) {
+                self.end_encoding(block, last, histories, room, queries);
+                return;
+            }
             block.attention.forward(normed, wide, Put::Set);
             let mut first = 0;
             for history in histories {
@@ -225,15 +234,17 @@ impl CpuNetwork {
             block.feed_forward.add_to(x, normed, &mut room.inner);
         }
         self.encoder_norm.forward(x, normed);
-        for (at, block) in self.decoder.iter().enumerate() {
-            let wide = &mut wide[..2 * events * inner];
-            block.history_memory.forward(normed, wide, Put::Set);
-            let mut rest = &wide[..];
-            for (history, memory) in histories.iter().zip(memory.iter_mut()) {
-                let (here, others) = rest.split_at(history.len() * 2 * inner);
-                memory.resize_with(self.decoder.len(), EventMemory::default);
-                memory[at].fill(here, 2 * inner, self.heads);
-                rest = others;
+        if let Some(memory) = memory {
+            for (at, block) in self.decoder.iter().enumerate() {
+                let wide = &mut wide[..2 * events * inner];
+                block.history_memory.forward(normed, wide, Put::Set);
+                let mut rest = &wide[..];
+                for (history, memory) in histories.iter().zip(memory.iter_mut()) {
+                    let (here, others) = rest.split_at(history.len() * 2 * inner);
+                    memory.resize_with(self.decoder.len(), EventMemory::default);
+                    memory[at].fill(here, 2 * inner, self.heads);
+                    rest = others;
+                }
             }
         }
         let mut end = 0;
@@ -241,6 +252,46 @@ impl CpuNetwork {
             end += history.len();
             query.copy_from_slice(&normed[(end - 1) * width..end * width]);
         }
+    }
+
+    /// The encoder's last block, whose input and its norm are in `room`, for the last event of each history only.
+    fn end_encoding(
+        &self,
+        block: &EncoderBlock,
+        (query, memory): &(Linear, Linear),
+        histories: &[&[HistoryEntry]],
+        room: &mut Room,
+        queries: &mut [f32],
+    ) {
+        let (width, inner) = (self.width, self.heads.width);
+        let events: usize = histories.iter().map(|history| history.len()).sum();
+        let (remembered, rest) = room.wide.split_at_mut(events * 2 * inner);
+        memory.forward(&room.normed[..events * width], remembered, Put::Set);
+        // The last rows come to the front: no row before them is read again.
+        let mut end = 0;
+        for (at, history) in histories.iter().enumerate() {
+            end += history.len();
+            for rows in [&mut room.x, &mut room.normed] {
+                rows.copy_within((end - 1) * width..end * width, at * width);
+            }
+        }
+        let x = &mut room.x[..histories.len() * width];
+        let normed = &mut room.normed[..histories.len() * width];
+        let asked = &mut rest[..histories.len() * inner];
+        query.forward(normed, asked, Put::Set);
+        let read = &mut room.read[..histories.len() * inner];
+        let mut remembered = &*remembered;
+        for (history, (asked, read)) in
+            histories.iter().zip(asked.chunks_exact(inner).zip(read.chunks_exact_mut(inner)))
+        {
+            let (here, others) = remembered.split_at(history.len() * 2 * inner);
+            room.memory.fill(here, 2 * inner, self.heads);
+            room.memory.read(asked, inner, self.heads, false, &mut room.heads, read);
+            remembered = others;
+        }
+        block.output.forward(read, x, Put::Add);
+        block.feed_forward.add_to(x, normed, &mut room.inner);
+        self.encoder_norm.forward(x, queries);
     }
 
     /// The encoder's inputs, `[events, d]`.
@@ -338,6 +389,12 @@ impl CpuNetwork {
             x.iter_mut().zip(input).zip(step).for_each(|((x, input), step)| *x = input + step);
         }
     }
+}
+
+/// The queries of a block's attention, and its keys and values side by side.
+fn last_attention<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<(Linear, Linear), ScorerError> {
+    let attention = &layer.attention;
+    Ok((Linear::of(&attention.query)?, Linear::beside(&[&attention.key, &attention.value])?))
 }
 
 impl EncoderBlock {

@@ -36,6 +36,8 @@ struct Batch {
     queries: Vec<f32>,
     /// For each request, for each block, its history; there may be more, of larger batches before.
     history: Vec<Vec<EventMemory>>,
+    /// Whether it is of this batch: items are scored without it.
+    has_history: bool,
     /// For each block the keys and values of all positions of all paths, `[positions, 2 * width of all heads]`.
     past: Vec<Vec<f32>>,
     /// The position before each position; none for `<BOS>`.
@@ -68,6 +70,27 @@ impl CpuScorer {
         self.rooms.resize_with(threads.max(self.rooms.len()), Room::default);
         threads
     }
+
+    /// Reads histories; `for_paths`: with what paths read of them.
+    fn read(&mut self, histories: &[&History], for_paths: bool) -> Result<(), ScorerError> {
+        check_histories(histories, self.config.items)?;
+        let most = self.config.max_history;
+        let recent: Vec<&[HistoryEntry]> =
+            histories.iter().map(|history| &history[history.len().saturating_sub(most)..]).collect();
+        let events: usize = recent.iter().map(|history| history.len()).sum();
+        let (width, threads) = (self.config.width, self.threads(events).min(recent.len().max(1)));
+        let Self { network, batch, rooms, .. } = self;
+        batch.begin(recent.len(), width, for_paths);
+
+        let share = recent.len().div_ceil(threads).max(1);
+        let queries = batch.queries.chunks_mut(share * width);
+        let memory = batch.history[..recent.len()].chunks_mut(share);
+        let work = recent.chunks(share).zip(rooms).zip(queries).zip(memory).collect();
+        for_each(work, |(((histories, room), queries), memory)| {
+            network.encode(histories, room, queries, for_paths.then_some(memory));
+        });
+        Ok(())
+    }
 }
 
 impl PathModel for CpuScorer {
@@ -91,21 +114,11 @@ impl PathModel for CpuScorer {
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
-        check_histories(histories, self.config.items)?;
-        let most = self.config.max_history;
-        let recent: Vec<&[HistoryEntry]> =
-            histories.iter().map(|history| &history[history.len().saturating_sub(most)..]).collect();
-        let events: usize = recent.iter().map(|history| history.len()).sum();
-        let (width, threads) = (self.config.width, self.threads(events).min(recent.len().max(1)));
-        let Self { network, batch, rooms, .. } = self;
-        batch.begin(recent.len(), width);
+        self.read(histories, true)
+    }
 
-        let share = recent.len().div_ceil(threads).max(1);
-        let queries = batch.queries.chunks_mut(share * width);
-        let memory = batch.history[..recent.len()].chunks_mut(share);
-        let work = recent.chunks(share).zip(rooms).zip(queries).zip(memory).collect();
-        for_each(work, |(((histories, room), queries), memory)| network.encode(histories, room, queries, memory));
-        Ok(())
+    fn encode_for_scores(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
+        self.read(histories, false)
     }
 
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), ScorerError> {
@@ -184,8 +197,8 @@ impl PathModel for CpuScorer {
 
 impl Batch {
     /// Forgets the batch before and makes room for another.
-    fn begin(&mut self, requests: usize, width: usize) {
-        self.requests = requests;
+    fn begin(&mut self, requests: usize, width: usize, has_history: bool) {
+        (self.requests, self.has_history) = (requests, has_history);
         self.queries.resize(requests * width, 0.0);
         self.history.resize_with(requests.max(self.history.len()), Vec::new);
         self.past.iter_mut().for_each(Vec::clear);
@@ -203,6 +216,9 @@ impl Batch {
 
     /// The rows of an advance, checked against what came before.
     fn rows(&self, rows: &[Advance], codes: CodeShape) -> Result<Vec<PathRow>, ScorerError> {
+        if !self.has_history {
+            return Err(ScorerError::Sequence("advance after histories were read for scores alone"));
+        }
         let row = |row: &Advance| {
             if row.request >= self.requests {
                 return Err(ScorerError::Sequence("advance names a request that is not"));
