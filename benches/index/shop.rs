@@ -140,7 +140,8 @@ impl Shop {
         }
     }
 
-    /// Builds the index, one for look-ups of paths if so wished; answers also the seconds that it took, without those in which items were drawn.
+    /// Builds the index, one for look-ups of paths if so wished; answers also the seconds that it took, without those in
+    /// which items were drawn.
     pub fn build(&self, for_paths: bool) -> (Index, f64) {
         let names = (0..CLUSTERS).map(|cluster| format!("Category {cluster}")).collect();
         let (mut builder, mut codes) = (IndexBuilder::new(names), CodeTable::empty(SHAPE).unwrap());

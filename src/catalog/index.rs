@@ -242,6 +242,11 @@ impl Index {
         self.paths.as_ref().map_or(list, |paths| paths.order.list(token, list))
     }
 
+    /// Whether items are known to be numbered in the order of their codes.
+    pub(super) fn is_in_code_order(&self) -> bool {
+        self.paths.as_ref().is_some_and(|paths| paths.order.items.is_none())
+    }
+
     /// What may follow a path of two tokens and more that many items have; none where it is not kept.
     pub(super) fn crowd(&self, path: &[Token]) -> Option<&[u64]> {
         self.paths.as_ref()?.crowds.mask(path)

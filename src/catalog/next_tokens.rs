@@ -273,7 +273,7 @@ impl Meeting {
             return;
         };
         let lists = &lists[..used];
-        let lopsided = if shortest.is_in_order() { LOPSIDED } else { LOPSIDED_AFAR };
+        let lopsided = if index.is_in_code_order() { LOPSIDED } else { LOPSIDED_AFAR };
         if lists.iter().any(|(list, _)| list.is_short()) {
             // Also one that is none at all.
             shortest.iter().filter(|&item| has_all(item)).all(take);

@@ -228,11 +228,6 @@ impl<'a> List<'a> {
         (self.run.0 < self.run.1).then_some(self.run.0 as usize..self.run.1 as usize)
     }
 
-    /// Whether the list's numbers are the items' own.
-    pub(super) fn is_in_order(self) -> bool {
-        self.items.is_none()
-    }
-
     /// The item that a number of the list stands for.
     pub(super) fn item(self, number: ItemNumber) -> ItemNumber {
         self.items.map_or(number, |items| items.get(number as usize))
