@@ -7,8 +7,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
-
 use crate::domain::{ItemNumber, Token};
 
 use super::candidates::Candidates;
@@ -30,7 +28,7 @@ const WORTH_A_THREAD: usize = 20_000;
 const LONGEST: usize = 64;
 
 /// Look-ups of the tokens that may follow paths. Keeps its memory from one to the next: a look-up of no more paths than
-/// one before allocates nothing.
+/// one before allocates nothing, but a few words for each thread that is woken to help.
 #[derive(Debug, Default)]
 pub struct NextTokens {
     shape_words: usize,
@@ -95,19 +93,25 @@ impl NextTokens {
         if self.scratches.len() < threads {
             self.scratches.resize_with(threads, Mutex::default);
         }
-        let scratches = &self.scratches;
-        let allow = |&(_, path): &(usize, usize), mask: &mut [u64]| {
-            let thread = rayon::current_thread_index().unwrap_or(0) % scratches.len();
+        // Whoever is free takes the next path. The caller begins at once: another thread may take long to wake.
+        let left = Mutex::new(self.order.iter().zip(self.masks.chunks_exact_mut(words)));
+        let take = |scratch: &Mutex<Scratch>| {
             // What a look-up that did not end left behind is put in order by the next.
-            let mut scratch = scratches[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            scratch.allow(asked, paths[path], mask);
+            let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((&(_, path), mask)) = next() {
+                scratch.allow(asked, paths[path], mask);
+            }
         };
-        if threads == 1 {
-            self.order.iter().zip(self.masks.chunks_exact_mut(words)).for_each(|(path, mask)| allow(path, mask));
-        } else {
-            let each = self.order.par_iter().zip(self.masks.par_chunks_exact_mut(words)).with_max_len(1);
-            each.for_each(|(path, mask)| allow(path, mask));
+        let [own, others @ ..] = &self.scratches[..threads] else { return };
+        if others.is_empty() {
+            return take(own);
         }
+        rayon::in_place_scope(|scope| {
+            let take = &take;
+            others.iter().for_each(|scratch| scope.spawn(move |_| take(scratch)));
+            take(own);
+        });
     }
 
     /// What may follow the path at this place of the last look-up: `[M * D]` bits in words of 64, by the tokens' flat
