@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What tokens are worth: one fit a line, the settings beside it all alike, each with the exact scorer and without the path
 # model, so that a fit takes minutes. Group `codes-alone`: an item is its codes and nothing else, so a bad code cannot hide.
-# Group `parts`: an item is codes, features and a residual, or what is left when one of them is taken away.
+# Group `parts`: an item is its code and a vector of its own, with one of them taken away or changed, or a linear map of its
+# features added.
 #
 #   benches/tokens.sh DATA OUT [TRAINER] [SEED]     then: reg4rec-trainer report --runs OUT --out tokens.html
 #
@@ -32,7 +33,7 @@ one() {
 alone() {
     local system=$1
     shift
-    one codes-alone "$system" --set network.own_residuals=false --set network.feature_width=0 "$@"
+    one codes-alone "$system" --set network.own_residuals=false "$@"
 }
 mpq() { printf 'tokenizer={"mpq":{"codebooks":%d,"entries":%d%s}}' "$1" "$2" "${3:+,$3}"; }
 
@@ -48,11 +49,14 @@ alone "MPQ 8 x 256, no gate" --set "$(mpq 8 256 '"gated":false')"
 alone "MPQ 8 x 256, no orthogonality" --set "$(mpq 8 256 '"lambda_orth":0.0')"
 alone "MPQ 8 x 256, orthogonal parameters" --set "$(mpq 8 256 '"orthogonality":"parameters"')"
 
+# A whole item is its code and a vector of its own, as the presets have it.
 one parts "all" --set "$(mpq 8 256)"
 one parts "no codes" --set network.reads_codes=false
-one parts "no features" --set "$(mpq 8 256)" --set network.feature_width=0
-one parts "no residual" --set "$(mpq 8 256)" --set network.own_residuals=false
-one parts "residual alone" --set network.reads_codes=false --set network.feature_width=0
-one parts "random codes" --set 'tokenizer={"random":{"codebooks":8,"entries":256,"seed":17}}'
 one parts "RQ-VAE codes" --set 'tokenizer={"rq":{"levels":8,"entries":256}}'
 one parts "OPQ codes" --set 'tokenizer={"opq":{"codebooks":8,"entries":256}}'
+one parts "random codes" --set 'tokenizer={"random":{"codebooks":8,"entries":256,"seed":17}}'
+one parts "MPQ 16 x 256" --set "$(mpq 16 256)"
+one parts "a map of features, too" --set "$(mpq 8 256)" --set network.feature_width=1
+one parts "a map of features, too, RQ-VAE codes" --set 'tokenizer={"rq":{"levels":8,"entries":256}}' --set network.feature_width=1
+one parts "a map of features, no codes" --set network.reads_codes=false --set network.feature_width=1
+one parts "a map of features, no vector" --set "$(mpq 8 256)" --set network.own_residuals=false --set network.feature_width=1

@@ -22,7 +22,7 @@ const LOPSIDED_AFAR: usize = 128;
 const COMPARED: usize = 256;
 /// A root that lacks no more of the eligible items is read as all of them less these.
 const MOST_REMOVED: usize = 4_096;
-/// Numbers to be read below which a second thread is not worth waking.
+/// Numbers to be read for which one more thread is worth waking.
 const WORTH_A_THREAD: usize = 20_000;
 /// A path has one token of each codebook at most.
 const LONGEST: usize = 64;
@@ -89,7 +89,7 @@ impl NextTokens {
         self.places.resize(paths.len(), 0);
         self.order.iter().enumerate().for_each(|(place, &(_, path))| self.places[path] = place);
         let work: usize = self.order.iter().map(|(work, _)| work).sum();
-        let threads = if work < WORTH_A_THREAD { 1 } else { rayon::current_num_threads() };
+        let threads = (work / WORTH_A_THREAD).min(rayon::current_num_threads()).clamp(1, paths.len().max(1));
         if self.scratches.len() < threads {
             self.scratches.resize_with(threads, Mutex::default);
         }

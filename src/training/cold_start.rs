@@ -153,7 +153,7 @@ pub fn run(args: &ColdStartArgs, narrator: &mut Narrator) -> anyhow::Result<Vec<
             &trials,
             NEWCOMERS,
         ),
-        ("reg4rec, features alone, exact", None, Engine::Exact, &trials, NEWCOMERS),
+        ("reg4rec, no neighbours, exact", None, Engine::Exact, &trials, NEWCOMERS),
         ("reg4rec, exact", Some(launch), Engine::Exact, &others, KNOWN),
         ("reg4rec, no boost, exact", Some(quiet), Engine::Exact, &others, KNOWN),
     ];

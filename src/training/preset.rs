@@ -73,8 +73,9 @@ impl Preset {
             codes,
             reads_codes: true,
             own_residuals: true,
-            // Set to the rows' width once they are made; 0 leaves them out.
-            feature_width: 1,
+            // Features speak through the tokens alone: a map of them beside tokens and residuals is learnt by heart sooner
+            // than it helps. More than 0 gives them one; it is set to the rows' width once they are made.
+            feature_width: 0,
             width: sizes.width,
             heads: 2,
             head_width: None,
