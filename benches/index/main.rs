@@ -74,7 +74,8 @@ fn measure(criterion: &mut Criterion) {
                 bench.iter(|| {
                     at = (at + 1) % requests.len();
                     let paths: Vec<&[Token]> = requests[at].iter().map(Vec::as_slice).collect();
-                    next.look_up(&index, &root, &paths);
+                    let mut next = next.among(&index, &root);
+                    next.look_up(&paths);
                     black_box(next.mask(0)).len()
                 });
             });

@@ -14,6 +14,8 @@ use crate::shop::{SHAPE, Shop, draw};
 /// Requests of 20 live paths that are timed at each step.
 const REQUESTS: usize = 500;
 const PATHS: usize = 20;
+/// Steps of a search.
+const DEPTH: usize = 5;
 /// What the saved index says it is of.
 const KEY: &str = "bench";
 
@@ -130,32 +132,39 @@ fn filters(index: &Index) {
 }
 
 fn masks(index: &Index) {
-    let mut next = NextTokens::default();
+    let mut memory = NextTokens::default();
     let root = index.root(&Filter::default(), &[]);
     let seen: Vec<u32> = (0..50).map(|at| (draw([at, 3, 9]) % index.len() as u64) as u32).collect();
     let unseen = index.root(&Filter::default(), &seen);
     println!("    masks of {PATHS} paths:");
-    for depth in 1..=5 {
-        let requests: Vec<Vec<Vec<Token>>> = (0..REQUESTS).map(|request| live_paths(index, request, depth)).collect();
-        let mut counts: Vec<f64> =
-            requests.iter().take(20).flatten().map(|path| NextTokens::count(index, &root, path) as f64).collect();
+    let mut lines = vec![String::new(); DEPTH];
+    for (depth, line) in (1..).zip(&mut lines) {
+        let requests = (0..20).flat_map(|request| live_paths(index, request, depth));
+        let mut counts: Vec<f64> = requests.map(|path| NextTokens::count(index, &root, &path) as f64).collect();
         let mean = counts.iter().sum::<f64>() / counts.len() as f64;
         let (half, most) = (quantile(&mut counts, 0.5), quantile(&mut counts, 0.99));
-        print!("      after {depth} tokens: {mean:.0} candidates (p50 {half:.0}, p99 {most:.0})");
-        for (name, root) in [("all items", &root), ("less 50 seen", &unseen)] {
-            let mut times = Vec::new();
-            for paths in &requests {
+        *line = format!("      after {depth} tokens: {mean:.0} candidates (p50 {half:.0}, p99 {most:.0})");
+    }
+    for (name, root) in [("all items", &root), ("less 50 seen", &unseen)] {
+        let mut times = vec![Vec::new(); DEPTH];
+        for request in 0..REQUESTS {
+            let steps: Vec<Vec<Vec<Token>>> = (1..=DEPTH).map(|depth| live_paths(index, request, depth)).collect();
+            let mut began = Instant::now();
+            let mut next = memory.among(index, root);
+            for (paths, times) in steps.iter().zip(&mut times) {
                 let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
-                let began = Instant::now();
-                next.look_up(index, root, &paths);
+                next.look_up(&paths);
                 black_box(next.mask(0));
                 times.push(began.elapsed().as_secs_f64() * 1e3);
+                began = Instant::now();
             }
-            let (half, most) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
-            print!(", {name}: p50 {half:.3} ms, p99 {most:.3} ms");
         }
-        println!();
+        for (times, line) in times.iter_mut().zip(&mut lines) {
+            let (half, most) = (quantile(times, 0.5), quantile(times, 0.99));
+            *line += &format!(", {name}: p50 {half:.3} ms, p99 {most:.3} ms");
+        }
     }
+    lines.iter().for_each(|line| println!("{line}"));
 }
 
 /// Paths of random items, each with its own tokens in its own order: hardly two share a token.

@@ -37,7 +37,7 @@ pub use config::CatalogueConfig;
 pub use cooccurrence::Cooccurrence;
 pub use entry::{Entries, Entry, Word};
 pub use index::{CatalogError, CatalogItem, Index, IndexBytes};
-pub use next_tokens::NextTokens;
+pub use next_tokens::{Among, NextTokens};
 pub use overlay::{AddedItem, View};
 pub use postings::{List, Numbers, Postings};
 pub use saved::SavedFor;

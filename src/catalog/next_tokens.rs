@@ -27,8 +27,8 @@ const WORTH_A_THREAD: usize = 20_000;
 /// A path has one token of each codebook at most.
 const LONGEST: usize = 64;
 
-/// Look-ups of the tokens that may follow paths. Keeps its memory from one to the next: a look-up of no more paths than
-/// one before allocates nothing, but a few words for each thread that is woken to help.
+/// Look-ups of the tokens that may follow paths, request after request. Keeps its memory from one to the next: a look-up of no
+/// more paths than one before allocates nothing but a few words for each thread that is woken to help.
 #[derive(Debug, Default)]
 pub struct NextTokens {
     shape_words: usize,
@@ -63,62 +63,22 @@ struct Meeting {
     left: Vec<u16>,
 }
 
-impl NextTokens {
-    /// For each path the tokens of its unused codebooks that some item of `root` has together with all of the path's
-    /// tokens. `root` holds eligible items of this index; tokens are of its shape, each path's of different codebooks. Tokens that are not
-    /// lead to nothing. What was looked up before is forgotten.
-    pub fn look_up(&mut self, index: &Index, root: &Candidates, paths: &[&[Token]]) {
-        let words = index.codes().shape().tokens().div_ceil(64);
-        self.shape_words = words;
-        self.masks.clear();
-        self.masks.resize(paths.len() * words, 0);
-        // Sought only where it is read: the bits of all items must be looked at.
-        let few = index.eligible().len().saturating_sub(root.len()) <= MOST_REMOVED
-            && !is_whole(index, root)
-            && paths.iter().any(|path| kept(index, path).is_some());
-        if few {
-            self.removed.clear();
-            index.eligible().less_into(root, &mut self.removed);
-        }
-        let asked = Asked { index, root, removed: few.then_some(&self.removed) };
-        // Those that take longest first, so that no thread is left alone with one in the end.
-        self.order.clear();
-        self.order.extend(paths.iter().enumerate().map(|(at, path)| (work(asked, path), at)));
-        self.order.sort_unstable_by(|one, other| other.cmp(one));
-        self.places.clear();
-        self.places.resize(paths.len(), 0);
-        self.order.iter().enumerate().for_each(|(place, &(_, path))| self.places[path] = place);
-        let work: usize = self.order.iter().map(|(work, _)| work).sum();
-        let threads = (work / WORTH_A_THREAD).min(rayon::current_num_threads()).clamp(1, paths.len().max(1));
-        if self.scratches.len() < threads {
-            self.scratches.resize_with(threads, Mutex::default);
-        }
-        // Whoever is free takes the next path. The caller begins at once: another thread may take long to wake.
-        let left = Mutex::new(self.order.iter().zip(self.masks.chunks_exact_mut(words)));
-        let take = |scratch: &Mutex<Scratch>| {
-            // What a look-up that did not end left behind is put in order by the next.
-            let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-            while let Some((&(_, path), mask)) = next() {
-                scratch.allow(asked, paths[path], mask);
-            }
-        };
-        let [own, others @ ..] = &self.scratches[..threads] else { return };
-        if others.is_empty() {
-            return take(own);
-        }
-        rayon::in_place_scope(|scope| {
-            let take = &take;
-            others.iter().for_each(|scratch| scope.spawn(move |_| take(scratch)));
-            take(own);
-        });
-    }
+/// The look-ups of one request, which are all among the same items.
+#[derive(Debug)]
+pub struct Among<'a> {
+    memory: &'a mut NextTokens,
+    index: &'a Index,
+    root: &'a Candidates,
+    /// Whether the memory knows which eligible items are not in this root.
+    compared: bool,
+}
 
-    /// What may follow the path at this place of the last look-up: `[M * D]` bits in words of 64, by the tokens' flat
-    /// places. No bits past the last path.
-    pub fn mask(&self, path: usize) -> &[u64] {
-        let words = self.places.get(path).and_then(|place| self.masks.chunks_exact(self.shape_words).nth(*place));
-        words.unwrap_or(&[])
+impl NextTokens {
+    /// Begins the look-ups of a request, among the items of `root`: eligible ones of this index. What was looked up before is
+    /// forgotten.
+    pub fn among<'a>(&'a mut self, index: &'a Index, root: &'a Candidates) -> Among<'a> {
+        self.places.clear();
+        Among { memory: self, index, root, compared: false }
     }
 
     /// How many items of `root` have all tokens of the path. Makes room of its own.
@@ -130,6 +90,68 @@ impl NextTokens {
             true
         });
         count
+    }
+}
+
+impl Among<'_> {
+    /// For each path the tokens of its unused codebooks that some item of `root` has together with all of the path's
+    /// tokens. Tokens are of the index's shape, each path's of different codebooks; tokens that are not lead to nothing. What was
+    /// looked up before is forgotten.
+    pub fn look_up(&mut self, paths: &[&[Token]]) {
+        let &mut Self { ref mut memory, index, root, ref mut compared } = self;
+        let words = index.codes().shape().tokens().div_ceil(64);
+        memory.shape_words = words;
+        memory.masks.clear();
+        memory.masks.resize(paths.len() * words, 0);
+        // Sought only where it is read, and once: the bits of all items must be looked at.
+        let few = index.eligible().len().saturating_sub(root.len()) <= MOST_REMOVED
+            && !is_whole(index, root)
+            && paths.iter().any(|path| kept(index, path).is_some());
+        if few && !*compared {
+            memory.removed.clear();
+            index.eligible().less_into(root, &mut memory.removed);
+            *compared = true;
+        }
+        let NextTokens { masks, places, order, removed, scratches, .. } = &mut **memory;
+        let asked = Asked { index, root, removed: few.then_some(removed) };
+        // Those that take longest first, so that no thread is left alone with one in the end.
+        order.clear();
+        order.extend(paths.iter().enumerate().map(|(at, path)| (work(asked, path), at)));
+        order.sort_unstable_by(|one, other| other.cmp(one));
+        places.clear();
+        places.resize(paths.len(), 0);
+        order.iter().enumerate().for_each(|(place, &(_, path))| places[path] = place);
+        let work: usize = order.iter().map(|(work, _)| work).sum();
+        let threads = (work / WORTH_A_THREAD).min(rayon::current_num_threads()).clamp(1, paths.len().max(1));
+        if scratches.len() < threads {
+            scratches.resize_with(threads, Mutex::default);
+        }
+        // Whoever is free takes the next path. The caller begins at once: another thread may take long to wake.
+        let left = Mutex::new(order.iter().zip(masks.chunks_exact_mut(words)));
+        let take = |scratch: &Mutex<Scratch>| {
+            // What a look-up that did not end left behind is put in order by the next.
+            let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((&(_, path), mask)) = next() {
+                scratch.allow(asked, paths[path], mask);
+            }
+        };
+        if threads == 1 {
+            return take(&scratches[0]);
+        }
+        rayon::in_place_scope(|scope| {
+            let take = &take;
+            scratches[1..threads].iter().for_each(|scratch| scope.spawn(move |_| take(scratch)));
+            take(&scratches[0]);
+        });
+    }
+
+    /// What may follow the path at this place of the last look-up: `[M * D]` bits in words of 64, by the tokens' flat
+    /// places. No bits past the last path.
+    pub fn mask(&self, path: usize) -> &[u64] {
+        let NextTokens { places, masks, shape_words, .. } = &*self.memory;
+        let words = places.get(path).and_then(|place| masks.chunks_exact(*shape_words).nth(*place));
+        words.unwrap_or(&[])
     }
 }
 
@@ -471,8 +493,10 @@ mod tests {
     fn agrees(index: &Index, root: &Candidates, seed: usize) {
         let paths = paths(index, seed);
         let asked: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
-        let mut next = NextTokens::default();
-        next.look_up(index, root, &asked);
+        let (mut memory, asked_before) = (NextTokens::default(), asked.get(1..2).unwrap_or_default());
+        let mut next = memory.among(index, root);
+        next.look_up(asked_before);
+        next.look_up(&asked);
         for (at, path) in paths.iter().enumerate() {
             let (mask, count) = naive(index, root, path);
             assert_eq!(next.mask(at), mask, "{path:?} of {} items", root.len());
@@ -527,9 +551,10 @@ mod tests {
     #[test]
     fn tokens_that_are_not_lead_to_nothing() {
         for index in indexes(CodeShape { codebooks: 2, entries: 3 }, vec![0, 1, 2, 1], |_| true) {
-            let mut next = NextTokens::default();
+            let mut memory = NextTokens::default();
             let strangers = [Token { codebook: 0, entry: 3 }, Token { codebook: 9, entry: 0 }];
-            next.look_up(&index, index.eligible(), &[&strangers[..1], &strangers[1..], &strangers]);
+            let mut next = memory.among(&index, index.eligible());
+            next.look_up(&[&strangers[..1], &strangers[1..], &strangers]);
             assert!((0..3).all(|path| next.mask(path) == [0]));
         }
     }
@@ -543,7 +568,7 @@ mod tests {
             let paths: Vec<Vec<Token>> = [3, 30, 300].into_iter().flat_map(|seed| paths(&index, seed)).collect();
             let asked: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
             let mut next = NextTokens::default();
-            let mut counted = |root: &Candidates| measure(|| next.look_up(&index, root, &asked)).count_total;
+            let mut counted = |root: &Candidates| measure(|| next.among(&index, root).look_up(&asked)).count_total;
             let first = (counted(index.eligible()), counted(&filtered));
             assert!(first.0 > 0 && first.1 > 0, "nothing is counted");
             let again = (counted(index.eligible()), counted(&filtered), counted(index.eligible()));
