@@ -54,8 +54,7 @@ impl Preset {
         let codes = CodeShape { codebooks: 8, entries };
         let sizes = match self {
             Preset::Quick => Sizes { width: 128, layers: 2, epochs: 12, patience: 3, dropout: 0.4 },
-            // To the end: the learning rate falls until then, and the last epochs are as a rule the best.
-            Preset::Standard => Sizes { width: 128, layers: 2, epochs: 20, patience: 20, dropout: 0.5 },
+            Preset::Standard => Sizes { width: 128, layers: 2, epochs: 20, patience: 6, dropout: 0.5 },
             Preset::Large => Sizes { width: 256, layers: 4, epochs: 80, patience: 10, dropout: 0.5 },
         };
         let features = FeatureConfig {
