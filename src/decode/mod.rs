@@ -12,6 +12,7 @@
 //! Scores that are not finite numbers (a broken network) are read as worse than any finite score, and counted in
 //! [`Outcome::non_finite`]: a search ends with eligible items whatever the network says.
 
+mod alone;
 mod answers;
 mod bias;
 mod corp;
@@ -34,6 +35,7 @@ mod tests;
 mod trail;
 mod watch;
 
+pub(crate) use alone::alone;
 pub use bias::Bias;
 pub use corp::divergence;
 pub(crate) use dot::Dot;

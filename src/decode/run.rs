@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::catalog::Index;
 use crate::domain::{History, breathe};
 
+use super::alone::Counted;
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
 use super::near::sharpen;
@@ -94,6 +95,7 @@ impl Decoder {
         wanted: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Option<Outcome>>, DecodeError<M::Error>> {
         check_model(model, index)?;
+        let _counted = Counted::new();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
         let mut encoded = Vec::with_capacity(jobs.len());
         for (at, job) in jobs.iter().enumerate().filter(|(at, _)| wanted(*at)) {

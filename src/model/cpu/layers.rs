@@ -134,6 +134,11 @@ impl Linear {
         Ok(Self { weights: Packed::new(&weights, inner, outer), bias })
     }
 
+    /// Weights, which is multiplications a row.
+    pub fn size(&self) -> usize {
+        self.weights.inner() * self.weights.outer()
+    }
+
     /// Numbers in a row of the output.
     pub fn outer(&self) -> usize {
         self.weights.outer()
@@ -156,6 +161,11 @@ pub struct FeedForward {
 impl FeedForward {
     pub fn of<B: Backend>(layer: &block::FeedForward<B>) -> Result<Self, ScorerError> {
         Ok(Self { norm: Norm::of(&layer.norm)?, up: Linear::of(&layer.up)?, down: Linear::of(&layer.down)? })
+    }
+
+    /// Weights, which is multiplications a row.
+    pub fn size(&self) -> usize {
+        self.up.size() + self.down.size()
     }
 
     /// Adds what the layer makes of x, `[rows, d]`, to x.

@@ -55,14 +55,14 @@ impl EventMemory {
     }
 
     /// What the queries read, `[queries, width of all heads]`: for each head, the values weighed by
-    /// softmax(<query, key> / sqrt(head width)). The queries begin each row of `rows`, `[queries, stride]`. `backwards`:
-    /// query n belongs to event n and sees no later one.
+    /// softmax(<query, key> / sqrt(head width)). The queries begin each row of `rows`, `[queries, stride]`. `first`: the event
+    /// of the first query, the next query's is the next one, and none sees an event later than its own; none: all see all.
     pub fn read(
         &self,
         rows: &[f32],
         stride: usize,
         heads: Heads,
-        backwards: bool,
+        first: Option<usize>,
         room: &mut HeadRoom,
         out: &mut [f32],
     ) {
@@ -70,9 +70,10 @@ impl EventMemory {
         let scale = 1.0 / (per as f32).sqrt();
         let blocks = rows.chunks(QUERIES * stride).zip(out.chunks_mut(QUERIES * heads.width));
         for (block, (rows, out)) in blocks.enumerate() {
-            let (first, count) = (block * QUERIES, rows.len() / stride);
+            let count = rows.len() / stride;
+            let first = first.map(|first| first + block * QUERIES);
             // Events after the block's last query are not looked at.
-            let events = if backwards { self.events.min(first + count) } else { self.events };
+            let events = first.map_or(self.events, |first| self.events.min(first + count));
             let queries = sized(&mut room.queries, count * per);
             let weights = sized(&mut room.weights, count * events);
             let read = sized(&mut room.read, count * per);
@@ -82,8 +83,8 @@ impl EventMemory {
                     query.iter_mut().zip(&row[part.clone()]).for_each(|(query, value)| *query = value * scale);
                 }
                 keys.corner_product((per, events), queries, &[], weights, Put::Set);
-                Arch::new().dispatch(Soften { weights, events, first: backwards.then_some(first) });
-                let looked = room.looked.iter_mut().skip(first * events);
+                Arch::new().dispatch(Soften { weights, events, first });
+                let looked = room.looked.iter_mut().skip(block * QUERIES * events);
                 looked.zip(&*weights).for_each(|(looked, weight)| *looked += weight);
                 values.corner_product((events, per), weights, &[], read, Put::Set);
                 for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {

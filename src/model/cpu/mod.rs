@@ -6,12 +6,16 @@
 
 mod attention;
 mod coarse;
+mod encoder;
 mod gemm;
 mod items;
 mod layers;
 mod memory;
 mod network;
 mod scorer;
+#[cfg(test)]
+mod tests;
+mod together;
 mod vectors;
 
 pub use scorer::CpuScorer;

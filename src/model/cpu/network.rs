@@ -1,13 +1,16 @@
 //! The forward pass of the network by loops over the host's memory, for serving.
 
+use std::iter::once;
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 
 use super::attention::{Heads, Memory, attend};
+use super::encoder::Encoder;
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
+use super::together::share_out;
 use super::vectors::{Items, resized};
 use crate::decode::{Placement, exp};
 use crate::domain::{CodeTable, HistoryEntry};
@@ -37,10 +40,7 @@ pub struct CpuNetwork {
     kinds: Vec<f32>,
     gaps: Vec<f32>,
     positions: Vec<f32>,
-    encoder: Vec<EncoderBlock>,
-    /// The queries, and the keys and values of the encoder's last block, apart; none without a block.
-    encoder_last: Option<(Linear, Linear)>,
-    encoder_norm: Norm,
+    encoder: Encoder,
     /// What a path begins with beside h, `[d]`.
     begin: Vec<f32>,
     /// What the decoder reads of each token, before the step is added, `[M * D, d]`.
@@ -50,15 +50,6 @@ pub struct CpuNetwork {
     decoder_norm: Norm,
     refinement_head: Linear,
     category_head: Linear,
-}
-
-#[derive(Debug)]
-struct EncoderBlock {
-    norm: Norm,
-    /// Queries, keys and values side by side.
-    attention: Linear,
-    output: Linear,
-    feed_forward: FeedForward,
 }
 
 #[derive(Debug)]
@@ -150,9 +141,7 @@ impl CpuNetwork {
             kinds: floats(network.kinds.weight.val())?,
             gaps: floats(network.gaps.weight.val())?,
             positions: floats(network.positions.weight.val())?,
-            encoder: network.encoder.iter().map(EncoderBlock::of).collect::<Result<_, _>>()?,
-            encoder_last: network.encoder.last().map(last_attention).transpose()?,
-            encoder_norm: Norm::of(&network.encoder_norm)?,
+            encoder: Encoder::of(network, config)?,
             begin: floats(begin)?,
             steps: floats(network.steps.weight.val())?,
             decoder: network.decoder.iter().map(DecoderBlock::of).collect::<Result<_, _>>()?,
@@ -167,131 +156,93 @@ impl CpuNetwork {
         self.decoder.len()
     }
 
+    /// Multiplications in the products of one event; `for_paths`: with what paths read of it.
+    pub fn event_work(&self, for_paths: bool) -> usize {
+        let remembered = self.decoder.iter().map(|block| block.history_memory.size()).sum::<usize>();
+        self.encoder.event_work() + if for_paths { remembered } else { 0 }
+    }
+
+    /// Multiplications in the products of one path's last position.
+    pub fn path_work(&self) -> usize {
+        self.decoder.iter().map(DecoderBlock::work).sum::<usize>() + self.refinement_head.size()
+    }
+
     /// Reads histories, their events one after another. A history is cut to its last `max_history` events before.
     ///
     /// # Shapes
     ///
+    /// - rooms: one to a thread; with several, they share out the events of one history after another
     /// - queries: h, `[histories, d]`
     /// - memory: for each history, for each decoder block, what the decoder reads of the states. None: no path will be read,
     ///   so that of the last block only the last event of each history is needed.
     pub fn encode(
         &self,
         histories: &[&[HistoryEntry]],
-        room: &mut Room,
+        rooms: &mut [Room],
         queries: &mut [f32],
         memory: Option<&mut [Vec<EventMemory>]>,
     ) {
+        let most = if rooms.len() > 1 { 1 } else { AT_ONCE };
         let mut rest = (histories, queries, memory);
         while !rest.0.is_empty() {
             let mut events = 0;
             let within = rest.0.iter().take_while(|history| {
                 events += history.len();
-                events <= AT_ONCE
+                events <= most
             });
             let count = within.count().max(1);
             let (histories, others) = rest.0.split_at(count);
             let (queries, other_queries) = rest.1.split_at_mut(count * self.width);
             let (memory, other_memory) = rest.2.map(|memory| memory.split_at_mut(count)).unzip();
-            self.encode_some(histories, room, queries, memory);
+            self.encode_some(histories, rooms, queries, memory);
             rest = (others, other_queries, other_memory);
         }
     }
 
-    /// As [`Self::encode`], all at once.
+    /// As [`Self::encode`], all at once; a single history, if there are several rooms.
     fn encode_some(
         &self,
         histories: &[&[HistoryEntry]],
-        room: &mut Room,
+        rooms: &mut [Room],
         queries: &mut [f32],
         memory: Option<&mut [Vec<EventMemory>]>,
     ) {
         let width = self.width;
         let events: usize = histories.iter().map(|history| history.len()).sum();
-        let x = sized(&mut room.x, events * width);
-        let normed = sized(&mut room.normed, events * width);
-        let inner = self.heads.width;
-        let wide = sized(&mut room.wide, events * 3 * inner);
-        let read = sized(&mut room.read, events * inner);
-        self.embed(histories, x);
-        let last = self.encoder_last.as_ref().filter(|_| memory.is_none());
-        for (at, block) in self.encoder.iter().enumerate() {
-            block.norm.forward(x, normed);
-            if let Some(last) = last.filter(|_| at + 1 == self.encoder.len()) {
-                self.end_encoding(block, last, histories, room, queries);
+        self.embed(histories, sized(&mut rooms[0].x, events * width));
+        match (&mut *rooms, &memory) {
+            ([room], None) => {
+                self.encoder.last_states(histories, room, queries);
                 return;
             }
-            block.attention.forward(normed, wide, Put::Set);
-            let mut first = 0;
-            for history in histories {
-                let rows = first..first + history.len();
-                let wide = &wide[rows.start * 3 * inner..rows.end * 3 * inner];
-                let read = &mut read[rows.start * inner..rows.end * inner];
-                room.memory.fill(wide, 3 * inner, self.heads);
-                room.memory.read(wide, 3 * inner, self.heads, true, &mut room.heads, read);
-                first = rows.end;
-            }
-            block.output.forward(read, x, Put::Add);
-            block.feed_forward.add_to(x, normed, &mut room.inner);
+            ([room], Some(_)) => self.encoder.states(histories, room),
+            (rooms, _) => self.encoder.states_by_all(events, memory.is_none(), rooms),
         }
-        self.encoder_norm.forward(x, normed);
-        if let Some(memory) = memory {
-            for (at, block) in self.decoder.iter().enumerate() {
-                let wide = &mut wide[..2 * events * inner];
-                block.history_memory.forward(normed, wide, Put::Set);
-                let mut rest = &wide[..];
-                for (history, memory) in histories.iter().zip(memory.iter_mut()) {
-                    let (here, others) = rest.split_at(history.len() * 2 * inner);
-                    memory.resize_with(self.decoder.len(), EventMemory::default);
-                    memory[at].fill(here, 2 * inner, self.heads);
-                    rest = others;
-                }
-            }
-        }
+        let states = std::mem::take(&mut rooms[0].normed);
         let mut end = 0;
         for (history, query) in histories.iter().zip(queries.chunks_exact_mut(width)) {
             end += history.len();
-            query.copy_from_slice(&normed[(end - 1) * width..end * width]);
+            query.copy_from_slice(&states[(end - 1) * width..end * width]);
         }
-    }
-
-    /// The encoder's last block, whose input and its norm are in `room`, for the last event of each history only.
-    fn end_encoding(
-        &self,
-        block: &EncoderBlock,
-        (query, memory): &(Linear, Linear),
-        histories: &[&[HistoryEntry]],
-        room: &mut Room,
-        queries: &mut [f32],
-    ) {
-        let (width, inner) = (self.width, self.heads.width);
-        let events: usize = histories.iter().map(|history| history.len()).sum();
-        let (remembered, rest) = room.wide.split_at_mut(events * 2 * inner);
-        memory.forward(&room.normed[..events * width], remembered, Put::Set);
-        // The last rows come to the front: no row before them is read again.
-        let mut end = 0;
-        for (at, history) in histories.iter().enumerate() {
-            end += history.len();
-            for rows in [&mut room.x, &mut room.normed] {
-                rows.copy_within((end - 1) * width..end * width, at * width);
+        if let Some(memory) = memory {
+            memory.iter_mut().for_each(|memory| memory.resize_with(self.decoder.len(), EventMemory::default));
+            let states = &states[..events * width];
+            if let [room] = rooms {
+                for (at, block) in self.decoder.iter().enumerate() {
+                    let memory = memory.iter_mut().map(|memory| &mut memory[at]);
+                    block.remember(states, histories, self.heads, &mut room.wide, memory);
+                }
+            } else {
+                let share = self.decoder.len().div_ceil(rooms.len()).max(1);
+                let shares = self.decoder.chunks(share).zip(memory[0].chunks_mut(share)).zip(rooms.iter_mut());
+                share_out(shares.collect(), |((blocks, memory), room)| {
+                    for (block, memory) in blocks.iter().zip(memory) {
+                        block.remember(states, histories, self.heads, &mut room.wide, once(memory));
+                    }
+                });
             }
         }
-        let x = &mut room.x[..histories.len() * width];
-        let normed = &mut room.normed[..histories.len() * width];
-        let asked = &mut rest[..histories.len() * inner];
-        query.forward(normed, asked, Put::Set);
-        let read = &mut room.read[..histories.len() * inner];
-        let mut remembered = &*remembered;
-        for (history, (asked, read)) in
-            histories.iter().zip(asked.chunks_exact(inner).zip(read.chunks_exact_mut(inner)))
-        {
-            let (here, others) = remembered.split_at(history.len() * 2 * inner);
-            room.memory.fill(here, 2 * inner, self.heads);
-            room.memory.read(asked, inner, self.heads, false, &mut room.heads, read);
-            remembered = others;
-        }
-        block.output.forward(read, x, Put::Add);
-        block.feed_forward.add_to(x, normed, &mut room.inner);
-        self.encoder_norm.forward(x, queries);
+        rooms[0].normed = states;
     }
 
     /// The encoder's inputs, `[events, d]`.
@@ -356,7 +307,7 @@ impl CpuNetwork {
                 if !attention.is_empty() {
                     room.heads.looked.resize(paths.len() * memory.events(), 0.0);
                 }
-                memory.read(&queries[places.clone()], inner, self.heads, false, &mut room.heads, &mut out[places]);
+                memory.read(&queries[places.clone()], inner, self.heads, None, &mut room.heads, &mut out[places]);
                 let looked = room.heads.looked.chunks_exact(memory.events());
                 for (row, looked) in attention.chunks_exact_mut(self.max_history).skip(first).zip(looked) {
                     let share = 1.0 / (self.decoder.len() * self.heads.count) as f32;
@@ -391,24 +342,6 @@ impl CpuNetwork {
     }
 }
 
-/// The queries of a block's attention, and its keys and values side by side.
-fn last_attention<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<(Linear, Linear), ScorerError> {
-    let attention = &layer.attention;
-    Ok((Linear::of(&attention.query)?, Linear::beside(&[&attention.key, &attention.value])?))
-}
-
-impl EncoderBlock {
-    fn of<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<Self, ScorerError> {
-        let attention = &layer.attention;
-        Ok(Self {
-            norm: Norm::of(&layer.norm)?,
-            attention: Linear::beside(&[&attention.query, &attention.key, &attention.value])?,
-            output: Linear::of(&attention.output)?,
-            feed_forward: FeedForward::of(&layer.feed_forward)?,
-        })
-    }
-}
-
 impl DecoderBlock {
     fn of<B: Backend>(layer: &block::DecoderBlock<B>) -> Result<Self, ScorerError> {
         let (path, history) = (&layer.path_attention, &layer.history_attention);
@@ -422,6 +355,33 @@ impl DecoderBlock {
             history_output: Linear::of(&history.output)?,
             feed_forward: FeedForward::of(&layer.feed_forward)?,
         })
+    }
+
+    fn work(&self) -> usize {
+        let Self { path_attention, path_output, history_query, history_output, feed_forward, .. } = self;
+        let maps = [path_attention, path_output, history_query, history_output];
+        maps.iter().map(|map| map.size()).sum::<usize>() + feed_forward.size()
+    }
+
+    /// Keeps what its paths read of each history, whose states come one after another, `[events, d]`.
+    fn remember<'m>(
+        &self,
+        states: &[f32],
+        histories: &[&[HistoryEntry]],
+        heads: Heads,
+        wide: &mut Vec<f32>,
+        memories: impl Iterator<Item = &'m mut EventMemory>,
+    ) {
+        let stride = self.history_memory.outer();
+        let events: usize = histories.iter().map(|history| history.len()).sum();
+        let wide = sized(wide, events * stride);
+        self.history_memory.forward(states, wide, Put::Set);
+        let mut rest = &wide[..];
+        for (history, memory) in histories.iter().zip(memories) {
+            let (here, others) = rest.split_at(history.len() * stride);
+            memory.fill(here, stride, heads);
+            rest = others;
+        }
     }
 }
 

@@ -3,19 +3,19 @@
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
-use rayon::prelude::*;
 
 use super::layers::Room;
 use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read, Said};
-use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
+use super::together::{by_pool, share_out};
+use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors, alone};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber};
 use crate::model::placed::check_growth;
 use crate::model::scorer::{ScorerError, check_codes, check_histories};
 use crate::model::{Network, NetworkConfig};
 
-/// Rows of one thread's share of a batch, at least.
-const WORTH_A_THREAD: usize = 32;
+/// Multiplications in the products of one thread's share, at least: some thirty microseconds.
+const WORTH_A_THREAD: usize = 1 << 22;
 
 /// A network in the CPU's own form, with what a batch leaves behind between `encode` and `advance`.
 #[derive(Debug)]
@@ -64,9 +64,12 @@ impl CpuScorer {
         Ok(Self { network, config, batch, rooms: Vec::new(), keeps_attention: false })
     }
 
-    /// How many threads share `rows` rows.
-    fn threads(&mut self, rows: usize) -> usize {
-        let threads = (rows / WORTH_A_THREAD).clamp(1, rayon::current_num_threads());
+    /// How many threads share so many multiplications for some requests: more than one to a request only if nobody else is
+    /// served meanwhile.
+    fn threads(&mut self, work: usize, requests: usize) -> usize {
+        let all = rayon::current_num_threads();
+        let most = if alone() { all } else { requests.clamp(1, all) };
+        let threads = (work / WORTH_A_THREAD).clamp(1, most);
         self.rooms.resize_with(threads.max(self.rooms.len()), Room::default);
         threads
     }
@@ -78,16 +81,18 @@ impl CpuScorer {
         let recent: Vec<&[HistoryEntry]> =
             histories.iter().map(|history| &history[history.len().saturating_sub(most)..]).collect();
         let events: usize = recent.iter().map(|history| history.len()).sum();
-        let (width, threads) = (self.config.width, self.threads(events).min(recent.len().max(1)));
+        let work = events * self.network.event_work(for_paths);
+        let (width, threads) = (self.config.width, self.threads(work, recent.len()));
         let Self { network, batch, rooms, .. } = self;
         batch.begin(recent.len(), width, for_paths);
 
-        let share = recent.len().div_ceil(threads).max(1);
+        let shares = threads.min(recent.len().max(1));
+        let (share, team) = (recent.len().div_ceil(shares).max(1), threads / shares);
         let queries = batch.queries.chunks_mut(share * width);
         let memory = batch.history[..recent.len()].chunks_mut(share);
-        let work = recent.chunks(share).zip(rooms).zip(queries).zip(memory).collect();
-        for_each(work, |(((histories, room), queries), memory)| {
-            network.encode(histories, room, queries, for_paths.then_some(memory));
+        let work = recent.chunks(share).zip(rooms.chunks_mut(team)).zip(queries).zip(memory).collect();
+        by_pool(work, |(((histories, rooms), queries), memory)| {
+            network.encode(histories, rooms, queries, for_paths.then_some(memory));
         });
         Ok(())
     }
@@ -150,7 +155,7 @@ impl PathModel for CpuScorer {
         let rows = self.batch.rows(rows, self.config.codes)?;
         let (width, categories) = (self.config.width, if beliefs { self.config.categories } else { 0 });
         let most = if self.keeps_attention { self.config.max_history } else { 0 };
-        let threads = self.threads(rows.len());
+        let threads = self.threads(rows.len() * self.network.path_work(), self.batch.requests);
         let Self { network, batch, rooms, .. } = self;
         let inner = self.config.attention_width();
         let step = batch.extend(&rows, inner);
@@ -177,7 +182,12 @@ impl PathModel for CpuScorer {
             };
             work.push((rows, room, new, said));
         }
-        for_each(work, |(rows, room, mut new, said)| network.decode(rows, &read, room, &mut new, said));
+        let decode = |(rows, room, mut new, said): (_, _, Vec<_>, _)| network.decode(rows, &read, room, &mut new, said);
+        if batch.requests == 1 {
+            share_out(work, decode)
+        } else {
+            by_pool(work, decode)
+        }
         let events = |row: usize| batch.history[rows[row].request].first().map_or(0, EventMemory::events).min(most);
         let state = |row: usize| PathState {
             refinement: refinements[row * width..(row + 1) * width].to_vec(),
@@ -257,13 +267,4 @@ fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (first, others) = std::mem::take(rest).split_at_mut(len);
     *rest = others;
     first
-}
-
-/// Each share by a thread; a single one by this thread.
-fn for_each<T: Send>(work: Vec<T>, run: impl Fn(T) + Send + Sync) {
-    if work.len() == 1 {
-        work.into_iter().for_each(run);
-    } else {
-        work.into_par_iter().for_each(run);
-    }
 }

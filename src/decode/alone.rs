@@ -1,0 +1,28 @@
+//! Whether a batch has the processor to itself.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Batches that this process decodes now.
+static BATCHES: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether at most one batch is decoded in this process now. Threads that others keep busy would be waited for, so that a
+/// request is shared out among several only then.
+pub(crate) fn alone() -> bool {
+    BATCHES.load(Ordering::Relaxed) <= 1
+}
+
+/// Counts as a batch while it lives.
+pub(super) struct Counted;
+
+impl Counted {
+    pub(super) fn new() -> Self {
+        BATCHES.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        BATCHES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
