@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::domain::{ItemNumber, Token};
+use crate::domain::{ItemNumber, Token, share_out};
 
 use super::candidates::Candidates;
 use super::index::Index;
@@ -136,14 +136,7 @@ impl Among<'_> {
                 scratch.allow(asked, paths[path], mask);
             }
         };
-        if threads == 1 {
-            return take(&scratches[0]);
-        }
-        rayon::in_place_scope(|scope| {
-            let take = &take;
-            scratches[1..threads].iter().for_each(|scratch| scope.spawn(move |_| take(scratch)));
-            take(&scratches[0]);
-        });
+        share_out(&scratches[..threads], take);
     }
 
     /// What may follow the path at this place of the last look-up: `[M * D]` bits in words of 64, by the tokens' flat

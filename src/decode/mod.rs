@@ -43,7 +43,7 @@ pub(crate) use exponential::exp;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use limits::Limits;
 pub use run::{Decoder, decode};
-pub use scoring::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
+pub use scoring::{Advance, Margins, PathModel, PathState, Placement, Shape, TokenVectors};
 pub use settings::{DecodeSettings, Engine, Expansion};
 pub(crate) use sums::{BYTE, tabulate};
 pub use watch::Part;

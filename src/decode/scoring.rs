@@ -63,6 +63,17 @@ pub struct Placement {
     pub like: Vec<(ItemNumber, f32)>,
 }
 
+/// How much of everything a network is asked at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Histories that are encoded together.
+    pub requests: usize,
+    /// Events of the longest.
+    pub events: usize,
+    /// Paths of one request that are read in a step.
+    pub paths: usize,
+}
+
 /// A network that scores items and reads paths, a batch at a time.
 ///
 /// State lives between calls: `encode` begins a new batch and forgets the one before; each `advance` extends paths of
@@ -80,6 +91,12 @@ pub trait PathModel {
 
     /// Z.
     fn token_vectors(&self) -> TokenVectors<'_>;
+
+    /// Shapes within `most` that should have been seen before requests come, as each costs more when it comes first: on a
+    /// device that chooses or compiles its kernels by shape. None where no shape does.
+    fn shapes(&self, _most: Shape) -> Vec<Shape> {
+        Vec::new()
+    }
 
     /// Whether path states are to tell attention from here on. A network that cannot tell it tells none.
     fn keep_attention(&mut self, _keep: bool) {}

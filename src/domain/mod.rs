@@ -13,6 +13,7 @@ mod item;
 mod path;
 mod request;
 mod secret;
+mod share;
 
 pub use assignment::{Assignment, AssignmentReason, ForcedArm};
 pub use breath::{breathe, breathe_at, stand_back};
@@ -29,3 +30,4 @@ pub use request::{
     DecodeOverrides, Engine, Filter, NamedPath, RecommendAnswer, RecommendRequest, Recommendation, Stage, Steering,
 };
 pub use secret::Secret;
+pub use share::share_out;

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::catalog::{CatalogItem, Index};
-use crate::decode::{Advance, PathModel, PathState, Placement, TokenVectors};
+use crate::decode::{Advance, PathModel, PathState, Placement, Shape, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, EventKind, History, HistoryEntry, Item, ItemNumber};
 
 pub(crate) const SHAPE: CodeShape = CodeShape { codebooks: 3, entries: 8 };
@@ -73,6 +73,10 @@ pub(crate) struct FakeModel {
     pub(crate) steady: bool,
     /// Rows of every `encode` that has begun so far.
     pub(crate) batches: Batches,
+    /// Rows of every `encode` for scores alone that has begun so far; they are among `batches`, too.
+    pub(crate) for_scores: Batches,
+    /// Shapes that it wants to have seen, each with as many paths as here.
+    pub(crate) paths_to_see: Vec<usize>,
     /// Rows of every `advance` so far.
     pub(crate) advances: Batches,
     /// Seeds of the requests of this batch.
@@ -132,6 +136,15 @@ impl PathModel for FakeModel {
         };
         self.users = histories.iter().map(seed).collect();
         Ok(())
+    }
+
+    fn encode_for_scores(&mut self, histories: &[&History]) -> Result<(), String> {
+        self.for_scores.lock().unwrap().push(histories.len());
+        self.encode(histories)
+    }
+
+    fn shapes(&self, most: Shape) -> Vec<Shape> {
+        self.paths_to_see.iter().map(|&paths| Shape { paths, ..most }).collect()
     }
 
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), String> {

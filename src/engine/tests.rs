@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::fake::{FAILS, FakeModel, PANICS, history, index, until_begun};
 use super::{DecodeRequest, Engine, EngineAnswer, EngineConfig, EngineError, EngineHandle, EngineMetrics, Turns};
+use crate::batch::BatchConfig;
 use crate::catalog::Index;
 use crate::decode::Bias;
 use crate::decode::{DecodeJob, DecodeSettings, Engine as Ranking, Outcome, decode};
@@ -192,4 +193,33 @@ async fn times_of_the_stages_are_told() {
     let answer = handle.decode(request(&index, &[3])).await.unwrap();
     assert!(answer.encode >= Duration::from_millis(20), "{answer:?}");
     assert!(answer.search > Duration::ZERO && answer.search < Duration::from_secs(1), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_engine_that_only_scores_items_spares_the_network_what_paths_read() {
+    let model = FakeModel::default();
+    let (batches, for_scores) = (model.batches.clone(), model.for_scores.clone());
+    let (handle, index) = started(model).await;
+    let mut asked = request(&index, &[4]);
+    asked.settings.engine = Ranking::Exact;
+    handle.decode(asked).await.unwrap();
+    handle.decode(request(&index, &[5])).await.unwrap();
+    assert_eq!((batches.lock().unwrap().len(), for_scores.lock().unwrap().clone()), (2, vec![1]));
+}
+
+#[tokio::test]
+async fn the_warm_up_shows_the_network_every_shape_that_it_wants_to_see() {
+    let model = FakeModel { paths_to_see: vec![8, 32], ..FakeModel::default() };
+    let (batches, advances) = (model.batches.clone(), model.advances.clone());
+    let config = EngineConfig {
+        warmup_batches: vec![],
+        warmup_histories: vec![3],
+        batch: BatchConfig { max_batch: 4, ..BatchConfig::default() },
+        ..EngineConfig::default()
+    };
+    let warmed = Engine { config, ..engine(index(100)) };
+    drop(warmed.start(|| Ok::<_, String>(model)).await.unwrap());
+    assert_eq!(*batches.lock().unwrap(), [4, 4]);
+    // <BOS>, then all paths of four requests, codebook after codebook.
+    assert_eq!(*advances.lock().unwrap(), [4, 32, 32, 32, 4, 128, 128, 128]);
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors};
+use crate::decode::{Advance, Margins, PathModel, PathState, Placement, Shape, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, ItemNumber};
 
 /// A network that remembers how long its encoder took.
@@ -33,6 +33,10 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
         self.model.token_vectors()
     }
 
+    fn shapes(&self, most: Shape) -> Vec<Shape> {
+        self.model.shapes(most)
+    }
+
     fn keep_attention(&mut self, keep: bool) {
         self.model.keep_attention(keep);
     }
@@ -40,6 +44,13 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
     fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error> {
         let started = Instant::now();
         let outcome = self.model.encode(histories);
+        self.encode += started.elapsed();
+        outcome
+    }
+
+    fn encode_for_scores(&mut self, histories: &[&History]) -> Result<(), Self::Error> {
+        let started = Instant::now();
+        let outcome = self.model.encode_for_scores(histories);
         self.encode += started.elapsed();
         outcome
     }

@@ -1,16 +1,20 @@
 //! Visits every shape that requests will have, so that none of them pays for the first time.
 
 use crate::catalog::Index;
-use crate::decode::{DecodeError, DecodeJob, DecodeSettings, Decoder, PathModel};
-use crate::domain::{EventKind, Filter, History, HistoryEntry, ItemNumber};
+use crate::decode::{Advance, DecodeError, DecodeJob, DecodeSettings, Decoder, PathModel, Shape};
+use crate::domain::{EventKind, Filter, History, HistoryEntry, ItemNumber, Token};
 
 use super::EngineConfig;
 
 /// How many items the warm-up asks for.
 const WANTED: usize = 10;
 
+/// Most scores that are asked for at once: 64 MiB.
+const MOST_SCORES: usize = 1 << 24;
+
 /// Checks that the network fits the index, then decodes once for every batch size and history length of the config, the
-/// largest first: what it finds room for serves the others, and the requests that come.
+/// largest first: what it finds room for serves the others, and the requests that come. Before, a network that wants to have
+/// seen certain shapes sees them.
 pub(super) fn warm_up<M: PathModel>(
     model: &mut M,
     decoder: &mut Decoder,
@@ -29,6 +33,14 @@ pub(super) fn warm_up<M: PathModel>(
         shapes.sort_unstable_by(|one, other| other.cmp(one));
         shapes
     });
+    let most = Shape {
+        requests: config.batch.max_batch,
+        events: lengths.first().copied().unwrap_or(1),
+        paths: settings.beam + settings.reserve,
+    };
+    for shape in model.shapes(most) {
+        visit(model, index, shape).map_err(DecodeError::Model)?;
+    }
     for &length in &lengths {
         for &size in &sizes {
             let size = size.min(config.batch.max_batch);
@@ -37,6 +49,25 @@ pub(super) fn warm_up<M: PathModel>(
             let jobs: Vec<DecodeJob<'_>> = histories.iter().map(job).collect();
             decoder.decode(model, index, &jobs, &everybody)?;
         }
+    }
+    Ok(())
+}
+
+/// Has the network encode, score and read paths to the last codebook, all in this shape.
+fn visit<M: PathModel>(model: &mut M, index: &Index, shape: Shape) -> Result<(), M::Error> {
+    let histories: Vec<History> = (0..shape.requests).map(|user| history(user, shape.events, index.len())).collect();
+    model.encode(&histories.iter().collect::<Vec<_>>())?;
+    let scored = (MOST_SCORES / index.len()).clamp(1, shape.requests);
+    model.score_items(0..scored, &mut vec![0.0; scored * index.len()])?;
+    let begin = |request| Advance { request, extends: None };
+    model.advance(&(0..shape.requests).map(begin).collect::<Vec<_>>(), true)?;
+    for codebook in 0..model.shape().codebooks {
+        let next = |path: usize| {
+            let request = path / shape.paths;
+            let parent = if codebook == 0 { request } else { path };
+            Advance { request, extends: Some((parent, Token { codebook: codebook as u8, entry: 0 })) }
+        };
+        model.advance(&(0..shape.requests * shape.paths).map(next).collect::<Vec<_>>(), true)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::config::NetworkConfig;
 use super::network::{EncoderBatch, Network};
 use super::placed::{check_growth, drawn_mean};
 use super::token_sums::token_sum;
-use crate::decode::{Advance, PathModel, PathState, Placement, TokenVectors};
+use crate::decode::{Advance, PathModel, PathState, Placement, Shape, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, breathe};
 
 /// A network with everything that does not change between requests computed once.
@@ -33,13 +33,15 @@ pub struct NetworkScorer<B: Backend> {
 #[derive(Debug)]
 struct BatchState<B: Backend> {
     requests: usize,
+    /// Rows of the tensors, of which the last ones may belong to nobody: see [`rounded`].
+    rows_of_requests: usize,
     /// Events of each history.
     lengths: Vec<usize>,
-    /// h of each request, `[requests, d]`.
+    /// h of each request, `[rows_of_requests, d]`.
     queries: Tensor<B, 2>,
     /// Keys and values of the histories, one per decoder block.
     history: Vec<KeysValues<B>>,
-    /// `[requests, 1, 1, events]`, true on padding.
+    /// `[rows_of_requests, 1, 1, events]`, true on padding.
     hidden: Tensor<B, 4, Bool>,
     /// Keys and values of the last step's paths, one per decoder block; rows in grid order.
     past: Vec<KeysValues<B>>,
@@ -89,10 +91,24 @@ impl<B: Backend> NetworkScorer<B> {
         Ok(Self { network, config, item_vectors, tokens, device, keeps_attention: false, batch: None })
     }
 
-    /// Lengths are rounded up to a short list, so that a device that compiles kernels per shape sees few shapes.
     fn bucket(&self, longest: usize) -> usize {
-        longest.next_power_of_two().max(8).min(self.config.max_history)
+        rounded(longest, LEAST).min(self.config.max_history)
     }
+}
+
+/// Events, and a request's paths where it has several, are rounded up to so many at least.
+const LEAST: usize = 8;
+
+/// Sizes are rounded up to powers of two, so that a device that chooses its kernels by shape sees few shapes. What fills them
+/// up is worked out and not read.
+fn rounded(count: usize, least: usize) -> usize {
+    count.max(least).next_power_of_two()
+}
+
+/// Every size that [`rounded`] makes of 1 to `most`.
+fn all_rounded(most: usize, least: usize) -> Vec<usize> {
+    let sizes = std::iter::successors(Some(rounded(1, least)), |size| Some(size * 2));
+    sizes.take_while(|&size| size <= rounded(most, least)).collect()
 }
 
 /// Refuses a code table that the network was not made for.
@@ -179,6 +195,18 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         TokenVectors { rows: &self.tokens, width: self.config.width, sums: None }
     }
 
+    fn shapes(&self, most: Shape) -> Vec<Shape> {
+        let longest = most.events.min(self.config.max_history);
+        let mut events: Vec<usize> = all_rounded(longest, LEAST).iter().map(|&events| self.bucket(events)).collect();
+        events.dedup();
+        let shape = |requests: usize, events: usize, paths: usize| Shape { requests, events, paths };
+        let of_paths = |requests, events| {
+            all_rounded(most.paths, LEAST).into_iter().map(move |paths| shape(requests, events, paths))
+        };
+        let requests = all_rounded(most.requests, 1).into_iter();
+        requests.flat_map(|requests| events.iter().flat_map(move |&events| of_paths(requests, events))).collect()
+    }
+
     fn keep_attention(&mut self, keep: bool) {
         self.keeps_attention = keep;
     }
@@ -186,25 +214,29 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
     fn encode(&mut self, histories: &[&History]) -> Result<(), ScorerError> {
         check_histories(histories, self.config.items)?;
         let requests = histories.len();
+        let rows = if requests == 0 { 0 } else { rounded(requests, 1) };
         let longest = histories.iter().map(|history| history.len()).max().unwrap_or(1);
         let length = self.bucket(longest);
-        let lengths: Vec<usize> = histories.iter().map(|history| history.len().min(length)).collect();
-        let slices: Vec<&[HistoryEntry]> = histories.iter().map(|history| history.as_slice()).collect();
+        // The rows of nobody repeat others.
+        let slices: Vec<&[HistoryEntry]> =
+            histories.iter().cycle().take(rows).map(|history| history.as_slice()).collect();
+        let lengths: Vec<usize> = slices.iter().map(|history| history.len().min(length)).collect();
         let batch = encoder_batch(&slices, length, self.config.max_history, &self.device);
-        let states = self.network.encode(&batch, self.item_vectors.clone().select(0, batch.items.clone())); // [requests * length, d]
+        let states = self.network.encode(&batch, self.item_vectors.clone().select(0, batch.items.clone())); // [rows * length, d]
 
         let last: Vec<i32> = lengths.iter().enumerate().map(|(row, count)| (row * length + count - 1) as i32).collect();
-        let last = Tensor::from_data(TensorData::new(last, [requests]), &self.device);
-        let queries = states.clone().select(0, last); // [requests, d]
+        let last = Tensor::from_data(TensorData::new(last, [rows]), &self.device);
+        let queries = states.clone().select(0, last); // [rows, d]
 
         let padding: Vec<bool> =
             lengths.iter().flat_map(|&count| (0..length).map(move |column| column >= count)).collect();
-        let hidden = Tensor::from_data(TensorData::new(padding, [requests, 1, 1, length]), &self.device);
+        let hidden = Tensor::from_data(TensorData::new(padding, [rows, 1, 1, length]), &self.device);
         self.batch = Some(BatchState {
             requests,
+            rows_of_requests: rows,
             lengths,
             queries,
-            history: self.network.history_memory(states, requests),
+            history: self.network.history_memory(states, rows),
             hidden,
             past: Vec::new(),
             rows: Vec::new(),
@@ -219,15 +251,20 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
         if requests.end > batch.requests || scores.len() != requests.len() * self.config.items {
             return Err(ScorerError::Sequence("items are scored for requests that are not"));
         }
-        let queries = batch.queries.clone().slice(requests); // [requests, d]
-        scores.copy_from_slice(&floats(queries.matmul(self.item_vectors.clone().transpose()))?);
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let end = (requests.start + rounded(requests.len(), 1)).min(batch.rows_of_requests);
+        let queries = batch.queries.clone().slice(requests.start..end); // [rows, d]
+        let found = floats(queries.matmul(self.item_vectors.clone().transpose()))?;
+        scores.copy_from_slice(&found[..scores.len()]);
         Ok(())
     }
 
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, ScorerError> {
         let batch = self.batch.as_mut().ok_or(ScorerError::Sequence("advance before encode"))?;
         let grid = Grid::place(rows, batch.requests)?;
-        let paths = grid.rows * batch.requests;
+        let paths = grid.rows * batch.rows_of_requests;
         let most = batch.hidden.dims()[3];
         let x = match batch.steps {
             None => {
@@ -236,7 +273,7 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
                 }
                 batch.steps = Some(0);
                 // Paths are laid out by request, so many rows to each.
-                let queries = batch.queries.clone().unsqueeze_dim::<3>(1).repeat_dim(1, grid.rows); // [requests, rows, d]
+                let queries = batch.queries.clone().unsqueeze_dim::<3>(1).repeat_dim(1, grid.rows); // [.., grid.rows, d]
                 self.network.begin_inputs(queries.reshape([paths, self.config.width]))
             }
             Some(steps) => {
@@ -338,7 +375,11 @@ impl Grid {
             within.push(*count);
             *count += 1;
         }
-        let rows = counts.into_iter().max().unwrap_or(0).max(1);
+        let rows = match counts.into_iter().max().unwrap_or(0) {
+            // The first step has one row, and is worth a shape of its own.
+            0 | 1 => 1,
+            most => rounded(most, LEAST),
+        };
         let places = paths.iter().zip(within).map(|(path, place)| path.request * rows + place).collect();
         Ok(Self { rows, places })
     }

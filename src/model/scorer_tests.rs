@@ -330,6 +330,47 @@ fn calls_out_of_turn_and_foreign_items_are_errors() {
 }
 
 #[test]
+fn sizes_are_rounded_up_and_what_fills_them_is_not_told() {
+    let config = tiny();
+    let mut scorer = on_burn(&network(&config), &config);
+    let histories: Vec<History> = (0..5).map(|user| history(&[user, 7, 2 * user + 1])).collect();
+    let mut of_five = vec![0.0; 5 * config.items];
+    scorer.encode(&histories.iter().collect::<Vec<_>>()).unwrap();
+    scorer.score_items(0..5, &mut of_five).unwrap();
+    scorer.score_items(1..1, &mut []).unwrap();
+    let mut of_three = vec![0.0; 3 * config.items];
+    scorer.score_items(2..5, &mut of_three).unwrap();
+    close(&of_five[2 * config.items..], &of_three);
+    scorer.advance(&(0..5).map(begin).collect::<Vec<_>>(), false).unwrap();
+    let rows: Vec<Advance> = (0..5).flat_map(|user| (0..3).map(move |at| next(user, user, token(1, at)))).collect();
+    assert_eq!(scorer.advance(&rows, true).unwrap().len(), 15);
+    let batch = scorer.batch.as_ref().unwrap();
+    assert_eq!(batch.queries.dims()[0], 8, "requests");
+    assert_eq!(batch.hidden.dims(), [8, 1, 1, 8], "requests and events");
+    assert_eq!(batch.past[0].keys.dims()[0], 8 * 8, "requests and their paths");
+}
+
+#[test]
+fn the_shapes_to_be_seen_are_those_that_sizes_are_rounded_up_to() {
+    let config = NetworkConfig { max_history: 20, ..tiny() };
+    let scorer = on_burn(&network(&config), &config);
+    let shapes = scorer.shapes(Shape { requests: 5, events: 50, paths: 20 });
+    let of = |size: fn(&Shape) -> usize| {
+        let mut sizes: Vec<usize> = shapes.iter().map(size).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    };
+    assert_eq!(of(|shape| shape.requests), [1, 2, 4, 8]);
+    assert_eq!(of(|shape| shape.events), [8, 16, 20]);
+    assert_eq!(of(|shape| shape.paths), [8, 16, 32]);
+    assert_eq!(shapes.len(), 4 * 3 * 3);
+    let of_one = scorer.shapes(Shape { requests: 1, events: 1, paths: 1 });
+    assert_eq!(of_one, [Shape { requests: 1, events: 8, paths: 8 }]);
+    assert!(on_cpu(&network(&config), &config).shapes(Shape { requests: 5, events: 50, paths: 20 }).is_empty());
+}
+
+#[test]
 fn fresh_path_heads_refine_nothing() {
     let config = tiny();
     let network = config.init::<Flex>(&Default::default());

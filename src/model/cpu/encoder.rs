@@ -7,8 +7,7 @@ use burn::tensor::backend::Backend;
 use super::attention::Heads;
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
-use super::together::share_out;
-use crate::domain::HistoryEntry;
+use crate::domain::{HistoryEntry, share_out};
 use crate::model::block;
 use crate::model::scorer::ScorerError;
 use crate::model::{Network, NetworkConfig};
@@ -136,7 +135,7 @@ impl Encoder {
             let asks_here = sized(&mut asks, events * 3 * inner)[from * 3 * inner..].chunks_mut(share * 3 * inner);
             let asked_all = &asked[..];
             let work = x.zip(normed).zip(asks_here).zip(&mut *rooms).enumerate();
-            share_out(work.collect(), |(place, (((x, normed), asks), room))| {
+            share_out(work, |(place, (((x, normed), asks), room))| {
                 let (first, count) = (from + place * share, x.len() / width);
                 if let Some(before) = before {
                     let seen = &asked_all[..(first + count) * 3 * inner];

@@ -15,7 +15,6 @@ mod network;
 mod scorer;
 #[cfg(test)]
 mod tests;
-mod together;
 mod vectors;
 
 pub use scorer::CpuScorer;

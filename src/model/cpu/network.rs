@@ -10,10 +10,9 @@ use super::encoder::Encoder;
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
-use super::together::share_out;
 use super::vectors::{Items, resized};
 use crate::decode::{Placement, exp};
-use crate::domain::{CodeTable, HistoryEntry};
+use crate::domain::{CodeTable, HistoryEntry, share_out};
 use crate::model::block;
 use crate::model::scorer::{ScorerError, floats};
 use crate::model::token_sums::{token_sum, token_sums};
@@ -235,7 +234,7 @@ impl CpuNetwork {
             } else {
                 let share = self.decoder.len().div_ceil(rooms.len()).max(1);
                 let shares = self.decoder.chunks(share).zip(memory[0].chunks_mut(share)).zip(rooms.iter_mut());
-                share_out(shares.collect(), |((blocks, memory), room)| {
+                share_out(shares, |((blocks, memory), room)| {
                     for (block, memory) in blocks.iter().zip(memory) {
                         block.remember(states, histories, self.heads, &mut room.wide, once(memory));
                     }

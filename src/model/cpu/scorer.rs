@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
+use rayon::prelude::*;
 
 use super::layers::Room;
 use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read, Said};
-use super::together::{by_pool, share_out};
 use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors, alone};
-use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber};
+use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber, share_out};
 use crate::model::placed::check_growth;
 use crate::model::scorer::{ScorerError, check_codes, check_histories};
 use crate::model::{Network, NetworkConfig};
@@ -267,4 +267,13 @@ fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (first, others) = std::mem::take(rest).split_at_mut(len);
     *rest = others;
     first
+}
+
+/// Each share by a thread of the pool, for long ones; a single share by this thread.
+fn by_pool<T: Send>(shares: Vec<T>, run: impl Fn(T) + Send + Sync) {
+    if shares.len() == 1 {
+        shares.into_iter().for_each(run);
+    } else {
+        shares.into_par_iter().for_each(run);
+    }
 }
