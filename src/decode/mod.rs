@@ -42,6 +42,7 @@ pub(crate) use dot::Dot;
 pub(crate) use exponential::exp;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use limits::Limits;
+pub(crate) use run::MOST_SCORES;
 pub use run::{Decoder, decode};
 pub use scoring::{Advance, Margins, PathModel, PathState, Placement, Shape, TokenVectors};
 pub use settings::{DecodeSettings, Engine, Expansion};

@@ -18,7 +18,7 @@ use super::settings::Engine;
 use super::watch::{Part, Watch};
 
 /// Most scores that are held at once: 64 MiB. A batch that has more is scored a part at a time.
-const MOST_SCORES: usize = 1 << 24;
+pub(crate) const MOST_SCORES: usize = 1 << 24;
 
 /// Answers every job of a batch as [`Decoder::decode`] does, with memory of its own.
 ///

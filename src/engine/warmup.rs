@@ -1,16 +1,13 @@
 //! Visits every shape that requests will have, so that none of them pays for the first time.
 
 use crate::catalog::Index;
-use crate::decode::{Advance, DecodeError, DecodeJob, DecodeSettings, Decoder, PathModel, Shape};
+use crate::decode::{Advance, DecodeError, DecodeJob, DecodeSettings, Decoder, MOST_SCORES, PathModel, Shape};
 use crate::domain::{EventKind, Filter, History, HistoryEntry, ItemNumber, Token};
 
 use super::EngineConfig;
 
 /// How many items the warm-up asks for.
 const WANTED: usize = 10;
-
-/// Most scores that are asked for at once: 64 MiB.
-const MOST_SCORES: usize = 1 << 24;
 
 /// Checks that the network fits the index, then decodes once for every batch size and history length of the config, the
 /// largest first: what it finds room for serves the others, and the requests that come. Before, a network that wants to have

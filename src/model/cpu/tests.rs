@@ -1,3 +1,5 @@
+//! Histories that threads share.
+
 #![allow(clippy::unwrap_used)]
 
 use burn::backend::Flex;
