@@ -91,6 +91,7 @@ impl<B: Backend> NetworkScorer<B> {
         Ok(Self { network, config, item_vectors, tokens, device, keeps_attention: false, batch: None })
     }
 
+    /// Events that histories are filled up to, the longest of which has so many.
     fn bucket(&self, longest: usize) -> usize {
         rounded(longest, LEAST).min(self.config.max_history)
     }

@@ -186,7 +186,8 @@ fn last_attention<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<(Linear,
     Ok((Linear::of(&attention.query)?, Linear::beside(&[&attention.key, &attention.value])?))
 }
 
-fn events(histories: &[&[HistoryEntry]]) -> usize {
+/// Events of all these histories.
+pub fn events(histories: &[&[HistoryEntry]]) -> usize {
     histories.iter().map(|history| history.len()).sum()
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 
 use super::attention::{Heads, Memory, attend};
-use super::encoder::Encoder;
+use super::encoder::{Encoder, events};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
@@ -206,8 +206,7 @@ impl CpuNetwork {
         queries: &mut [f32],
         memory: Option<&mut [Vec<EventMemory>]>,
     ) {
-        let width = self.width;
-        let events: usize = histories.iter().map(|history| history.len()).sum();
+        let (width, events) = (self.width, events(histories));
         self.embed(histories, sized(&mut rooms[0].x, events * width));
         match (&mut *rooms, &memory) {
             ([room], None) => {
@@ -372,8 +371,7 @@ impl DecoderBlock {
         memories: impl Iterator<Item = &'m mut EventMemory>,
     ) {
         let stride = self.history_memory.outer();
-        let events: usize = histories.iter().map(|history| history.len()).sum();
-        let wide = sized(wide, events * stride);
+        let wide = sized(wide, events(histories) * stride);
         self.history_memory.forward(states, wide, Put::Set);
         let mut rest = &wide[..];
         for (history, memory) in histories.iter().zip(memories) {

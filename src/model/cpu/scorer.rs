@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 
+use super::encoder::events;
 use super::layers::Room;
 use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read, Said};
@@ -80,8 +81,7 @@ impl CpuScorer {
         let most = self.config.max_history;
         let recent: Vec<&[HistoryEntry]> =
             histories.iter().map(|history| &history[history.len().saturating_sub(most)..]).collect();
-        let events: usize = recent.iter().map(|history| history.len()).sum();
-        let work = events * self.network.event_work(for_paths);
+        let work = events(&recent) * self.network.event_work(for_paths);
         let (width, threads) = (self.config.width, self.threads(work, recent.len()));
         let Self { network, batch, rooms, .. } = self;
         batch.begin(recent.len(), width, for_paths);
