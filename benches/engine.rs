@@ -12,16 +12,15 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 
-use std::cell::RefCell;
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::backend::Flex;
 
 use reg4rec::artifact::{LoadedBundle, load};
 use reg4rec::catalog::Candidates;
-use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Expansion, Outcome, Part};
+use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Expansion, Outcome};
 use reg4rec::domain::{self, CodeShape, Filter, History, HistoryEntry};
 use reg4rec::model::CpuScorer;
 #[cfg(feature = "cuda")]
@@ -30,6 +29,8 @@ use reg4rec::model::NetworkScorer;
 #[allow(dead_code)]
 #[path = "../src/model/cpu/gemm.rs"]
 mod gemm;
+#[path = "parts.rs"]
+mod parts;
 #[allow(dead_code)]
 #[path = "shop.rs"]
 mod shop;
@@ -43,28 +44,6 @@ const EVENTS: usize = 20;
 const WANTED: usize = 10;
 /// Runs before those that count.
 const WARM: usize = 3;
-
-/// What each part took since the clock was set back.
-struct Clock {
-    part: Option<Part>,
-    since: Instant,
-    spent: [Duration; Part::ALL.len()],
-}
-
-thread_local! {
-    static CLOCK: RefCell<Clock> =
-        RefCell::new(Clock { part: None, since: Instant::now(), spent: Default::default() });
-}
-
-fn turn(part: Option<Part>) {
-    CLOCK.with_borrow_mut(|clock| {
-        let now = Instant::now();
-        if let Some(part) = clock.part {
-            clock.spent[part as usize] += now - clock.since;
-        }
-        (clock.part, clock.since) = (part, now);
-    });
-}
 
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -97,7 +76,7 @@ fn on_cpu(bundle: &LoadedBundle, scorer: &mut CpuScorer, seconds: f64) {
     heading();
     let histories = histories(bundle, 32, EVENTS);
     let root = bundle.index.root(&Filter::default(), &[]);
-    let mut parts = Vec::new();
+    let mut cases = Vec::new();
     for engine in ENGINES {
         let settings = DecodeSettings { engine, beam: 20, ..bundle.manifest.decode_as().unwrap() };
         for batch in BATCHES {
@@ -106,12 +85,13 @@ fn on_cpu(bundle: &LoadedBundle, scorer: &mut CpuScorer, seconds: f64) {
             let mut decoder = Decoder::default();
             row(engine, "", batch, seconds, || ask(&mut decoder));
             if threads == 1 {
-                parts.push((engine, batch, breakdown(seconds / 2.0, bundle, ask)));
+                let took = breakdown(seconds / 2.0, bundle, ask);
+                cases.push((bundle.manifest.name.clone(), engine, batch, took));
             }
         }
     }
     if threads == 1 {
-        tell_parts(&parts);
+        parts::tell(&cases, &["resolve"]);
     }
     products(seconds / 4.0);
 }
@@ -265,38 +245,22 @@ fn breakdown(
     bundle: &LoadedBundle,
     mut ask: impl FnMut(&mut Decoder) -> Vec<Option<Outcome>>,
 ) -> Vec<f64> {
-    let mut decoder = Decoder::watched(|part| turn(Some(part)));
+    let mut decoder = parts::decoder();
     let (mut runs, mut requests) = (Vec::new(), 1);
     sample(seconds, || {
-        CLOCK.with_borrow_mut(|clock| clock.spent = Default::default());
+        parts::begin();
         let outcomes = ask(&mut decoder);
-        turn(None);
+        let mut took = parts::end();
         requests = outcomes.len();
         let began = Instant::now();
         for ranked in outcomes.iter().flatten().flat_map(|outcome| &outcome.items) {
             let item = &bundle.index.item(ranked.item).item;
             black_box((item.id.clone(), item.title.clone(), item.categories.clone()));
         }
-        let resolve = began.elapsed();
-        runs.push(CLOCK.with_borrow(|clock| clock.spent.into_iter().chain([resolve]).collect::<Vec<_>>()));
+        took.push(began.elapsed());
+        runs.push(took);
     });
-    (0..=Part::ALL.len())
-        .map(|part| {
-            let mut took: Vec<f64> = runs.iter().map(|run| run[part].as_secs_f64() * 1e6 / requests as f64).collect();
-            took.sort_by(f64::total_cmp);
-            took[took.len() / 2]
-        })
-        .collect()
-}
-
-fn tell_parts(parts: &[(Engine, usize, Vec<f64>)]) {
-    let names = Part::ALL.map(|part| format!("{part:?}").to_lowercase());
-    println!("\nMicroseconds a request, medians:\n\n| engine | batch | {} | resolve |", names.join(" | "));
-    println!("|---|---|{}", "---|".repeat(names.len() + 1));
-    for (engine, batch, took) in parts {
-        let took: Vec<String> = took.iter().map(|took| format!("{took:.1}")).collect();
-        println!("| {engine:?} | {batch} | {} |", took.join(" | "));
-    }
+    parts::medians(&runs, requests)
 }
 
 /// The rate of the products alone, one thread.

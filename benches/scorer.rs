@@ -1,13 +1,14 @@
 //! The exact scorer by catalogue: what the scores of all items cost, and the best hundred of them.
 //!
 //!   cargo bench --bench scorer [-- ITEMS ...]            100,000 and 1,000,000 items by default
-//!   RAYON_NUM_THREADS=1 cargo bench --bench scorer       one thread
+//!   RAYON_NUM_THREADS=1 cargo bench --bench scorer       one thread; only then the parts are told
 //!
 //! Networks are drawn at random: M 8, D 256, d 128. "tokens": residuals are zero, an item is its code. "residuals": every
 //! item has a vector of its own. Before an engine is timed, its best items are compared with those of a sorted list.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 
+mod parts;
 mod shop;
 
 use std::hint::black_box;
@@ -31,18 +32,23 @@ fn main() {
     let sizes = if given.is_empty() { vec![100_000, 1_000_000] } else { given };
     println!("{} threads, M {} x D {}, d {WIDTH}\n", rayon::current_num_threads(), SHAPE.codebooks, SHAPE.entries);
     println!("| items | network | what | batch | least ms | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|");
+    let mut cases = Vec::new();
     for items in sizes {
         for residuals in [false, true] {
-            measure(Size { items, shape: SHAPE, width: WIDTH, most_events: 50, residuals });
+            measure(Size { items, shape: SHAPE, width: WIDTH, most_events: 50, residuals }, &mut cases);
         }
+    }
+    if !cases.is_empty() {
+        parts::tell(&cases, &[]);
     }
 }
 
-fn measure(size: Size) {
+/// Tells how long one network takes; `cases` takes what the parts of its batches do.
+fn measure(size: Size, cases: &mut Vec<(String, Engine, usize, Vec<f64>)>) {
     let items = size.items;
+    let network = if size.residuals { "residuals" } else { "tokens" };
     let tell = |what: &str, batch: usize, run: &mut dyn FnMut()| {
         let took = shop::sample(SECONDS, run);
-        let network = if size.residuals { "residuals" } else { "tokens" };
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
         println!("| {items} | {network} | {what} | {batch} | {:.2} | {:.2} | {:.2} |", took[0], at(0.5), at(0.99));
     };
@@ -79,6 +85,15 @@ fn measure(size: Size) {
             }
             let name = format!("engine {engine:?}, the best {k}").to_lowercase();
             tell(&name, batch, &mut || drop(black_box(ask())));
+            if rayon::current_num_threads() == 1 {
+                let (mut decoder, mut runs) = (parts::decoder(), Vec::new());
+                shop::sample(SECONDS / 2.0, || {
+                    parts::begin();
+                    drop(black_box(decoder.decode(&mut scorer, &index, &jobs, &|_| true).unwrap()));
+                    runs.push(parts::end());
+                });
+                cases.push((format!("{items} {network}"), engine, batch, parts::medians(&runs, batch)));
+            }
         }
     }
 }

@@ -5,13 +5,15 @@ use crate::domain::{CodeShape, CodeTable, ItemNumber, Token};
 use super::settings::Expansion;
 use super::sums::{BYTE, stride};
 
-/// Sums of item weights by token, with a list of the tokens that are not zero: a path of few candidates is read and
-/// cleared in as many steps as it has tokens.
+/// Sums of item weights by token, of few items with a list of the tokens that are not zero: so they are read and cleared in as
+/// many steps as there are tokens.
 #[derive(Debug, Default)]
 pub(super) struct Marginals {
     /// `[M, stride]`
     weights: Vec<f64>,
+    /// Tokens that are not zero: all of them after few items, after many those that are expanded.
     touched: Vec<Token>,
+    many: bool,
     /// `[M, stride]`: the tokens of the items that a draft looks for.
     looked_for: Vec<bool>,
 }
@@ -34,23 +36,32 @@ fn add_codes<const M: usize>(rows: &mut [[f64; BYTE]], bytes: &[u8], numbers: &[
     }
 }
 
+/// The greatest of some weights, none below zero.
+fn greatest(weights: &[f64]) -> f64 {
+    let (blocks, rest) = weights.as_chunks::<8>();
+    let mut most = [0.0f64; 8];
+    blocks.iter().for_each(|block| (0..8).for_each(|lane| most[lane] = most[lane].max(block[lane])));
+    most.iter().chain(rest).fold(0.0, |most, weight| most.max(*weight))
+}
+
 impl Marginals {
     /// Adds every item's weight (above zero) to each of its tokens of unused codebooks. What was there before is
     /// forgotten.
     pub(super) fn fill(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
         let shape = codes.shape();
         let size = shape.codebooks * stride(shape);
-        if self.weights.len() == size {
+        if self.weights.len() == size && !self.many {
             self.touched.drain(..).for_each(|token| self.weights[place(shape, token)] = 0.0);
         } else {
             self.touched.clear();
             self.weights.clear();
             self.weights.resize(size, 0.0);
         }
-        if numbers.len() < shape.entries {
-            self.fill_few(codes, used, numbers, weights);
-        } else {
+        self.many = numbers.len() >= shape.entries;
+        if self.many {
             self.fill_many(codes, used, numbers, weights);
+        } else {
+            self.fill_few(codes, used, numbers, weights);
         }
     }
 
@@ -75,7 +86,7 @@ impl Marginals {
         }
     }
 
-    /// Looks for the tokens that were met in the end.
+    /// Lists no tokens: most are met.
     fn fill_many(&mut self, codes: &CodeTable, used: u64, numbers: &[ItemNumber], weights: &[f32]) {
         let stride = stride(codes.shape());
         if let Some(bytes) = codes.bytes() {
@@ -97,22 +108,22 @@ impl Marginals {
                 entries.for_each(|(r, &entry)| self.weights[r * stride + usize::from(entry)] += f64::from(weight));
             }
         }
-        for (r, sums) in self.weights.chunks_exact_mut(stride).enumerate() {
-            if used >> r & 1 == 1 {
-                sums.fill(0.0);
-            }
-            let met = sums.iter().enumerate().filter(|(_, sum)| **sum != 0.0);
-            self.touched.extend(met.map(|(entry, _)| Token { codebook: r as u8, entry: entry as u16 }));
-        }
+        let rows = self.weights.chunks_exact_mut(stride).enumerate();
+        rows.filter(|(r, _)| used >> r & 1 == 1).for_each(|(_, sums)| sums.fill(0.0));
     }
 
     /// The unused codebook whose likeliest token is likeliest; ties: the lowest. None when all are used.
     fn surest(&self, codes: &CodeTable, used: u64) -> Option<u8> {
         let shape = codes.shape();
         let mut confidence = [0.0f64; 64];
-        for &token in &self.touched {
-            let most = &mut confidence[usize::from(token.codebook)];
-            *most = most.max(self.weights[place(shape, token)]);
+        if self.many {
+            let rows = confidence.iter_mut().zip(self.weights.chunks_exact(stride(shape)));
+            rows.for_each(|(most, sums)| *most = greatest(sums));
+        } else {
+            for &token in &self.touched {
+                let most = &mut confidence[usize::from(token.codebook)];
+                *most = most.max(self.weights[place(shape, token)]);
+            }
         }
         let unused = (0..shape.codebooks).filter(|r| used >> r & 1 == 0);
         let best = unused.reduce(|best, r| if confidence[r] > confidence[best] { r } else { best });
@@ -122,7 +133,7 @@ impl Marginals {
     /// Every child of a path that used the codebooks of `used`: its token and the weight of its items. `salt` is the path's
     /// own number, which a random order is drawn by.
     pub(super) fn children(
-        &self,
+        &mut self,
         codes: &CodeTable,
         used: u64,
         expansion: Expansion,
@@ -144,10 +155,17 @@ impl Marginals {
             (_, Some(r)) => 1 << r,
             (_, None) => 0,
         };
-        self.touched
-            .iter()
-            .filter(move |token| expanded >> token.codebook & 1u64 == 1)
-            .map(move |&token| (token, self.weights[place(shape, token)]))
+        if self.many {
+            self.touched.clear();
+            for r in (0..shape.codebooks).filter(|r| expanded >> r & 1u64 == 1) {
+                let sums = self.weights[r * stride(shape)..][..shape.entries].iter().enumerate();
+                let met = sums.filter(|(_, sum)| **sum != 0.0);
+                self.touched.extend(met.map(|(entry, _)| Token { codebook: r as u8, entry: entry as u16 }));
+            }
+        }
+        let Self { weights, touched, .. } = &*self;
+        let tokens = touched.iter().filter(move |token| expanded >> token.codebook & 1u64 == 1);
+        tokens.map(move |&token| (token, weights[place(shape, token)]))
     }
 
     /// Remembers which tokens these items hold.

@@ -21,6 +21,7 @@ mod exact;
 mod expand;
 mod exponential;
 mod greatest;
+mod groups;
 mod job;
 mod limits;
 mod near;

@@ -20,6 +20,9 @@ use super::watch::{Part, Watch};
 /// Most scores that are held at once: 64 MiB. A batch that has more is scored a part at a time.
 pub(crate) const MOST_SCORES: usize = 1 << 24;
 
+/// Items are scored nearly first where at most one in so many is looked at then: to score a few again costs more each.
+const WORTH_NEARLY: usize = 8;
+
 /// Answers every job of a batch as [`Decoder::decode`] does, with memory of its own.
 ///
 /// # Errors
@@ -174,8 +177,8 @@ impl Decoder {
             self.watch.turns_to(Part::Scorer);
             self.scores.resize(requests.len() * items, 0.0);
             // Limits reach further down than any number of best items.
-            let limited = requests.iter().any(|request| jobs[request.at].room(index).is_some());
-            let nearly = if limited {
+            let far = |job: &DecodeJob<'_>| job.room(index).is_some() || job.looked_at() > items / WORTH_NEARLY;
+            let nearly = if requests.iter().any(|request| far(&jobs[request.at])) {
                 model.score_items(places.clone(), &mut self.scores).map(|()| false)
             } else {
                 model.score_items_nearly(places.clone(), &mut self.scores)

@@ -8,7 +8,8 @@ use super::answers::{Answer, Standing};
 use super::corp::Verdict;
 use super::exact::{best, best_within};
 use super::expand::Marginals;
-use super::greatest::{Greatest, each_from};
+use super::greatest::{Greatest, list_from};
+use super::groups::Groups;
 use super::job::DecodeJob;
 use super::limits::Room;
 use super::search::{Child, Live};
@@ -23,6 +24,8 @@ pub(super) const OUT: f32 = f32::NEG_INFINITY;
 pub(super) struct Scratch {
     /// The candidates of a request and their s(i).
     pub(super) root: Scored,
+    /// The candidates of a request by their first token.
+    pub(super) groups: Groups,
     /// s_t of a path's candidates.
     pub(super) refined: Vec<f32>,
     /// A product with every token.
@@ -71,13 +74,9 @@ impl Scratch {
         let least = if most < candidates { self.greatest.kth(scores, most) } else { None };
         match least {
             Some(least) => {
-                let mut ties = most - self.greatest.above(least);
-                each_from(scores, least, |at, score| {
-                    if score > least || ties > 0 {
-                        ties -= usize::from(score == least);
-                        self.root.push(at as ItemNumber, score);
-                    }
-                });
+                let Scored { numbers, scores: listed } = &mut self.root;
+                list_from(scores, least, numbers, listed);
+                self.root.truncate_ties(least, most);
             }
             None => self.root.extend_all(scores, |score| score > OUT),
         }

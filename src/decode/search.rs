@@ -9,6 +9,7 @@ use crate::domain::{ItemNumber, Token};
 
 use super::answers::{Answer, Answers, Coverage, Standing};
 use super::corp::{Verdict, divergence, judge};
+use super::groups::Groups;
 use super::job::{DecodeJob, Outcome, Ranked};
 use super::limits::Room;
 use super::scoring::{Advance, PathState, TokenVectors};
@@ -57,6 +58,8 @@ impl Child {
 enum Source<'s> {
     /// `<BOS>`: these items, and s(i) of every item of the catalogue.
     Root(&'s Candidates, &'s [f32]),
+    /// `<BOS>`, of a shortlist, by the tokens of the codebook that is expanded.
+    Groups(&'s Groups),
     /// The candidates of all live paths, one after another.
     Held(&'s Scored),
 }
@@ -154,15 +157,29 @@ impl<'a> Search<'a> {
         if self.job.explain {
             self.trail.begin(&state.attention);
         }
-        let root = self.shorten(scores, scratch);
+        let shortened = self.shorten(scores, scratch);
         self.live[0].held = 0..scratch.root.numbers.len();
         let finish_all = self.all_finish(&[0]);
         scratch.children.clear();
         // Moved out for the step, so that reading it does not lock the scratch.
         let held = std::mem::take(&mut scratch.root);
         self.read(0, state, &held, tokens, finish_all, scratch);
+        let expanded = scratch.children.first().map(|child| child.token.codebook);
+        let job = self.job;
+        match expanded.filter(|_| shortened) {
+            Some(_) if job.settings.expansion == Expansion::Flat => {
+                self.choose(first_row, Source::Held(&held), scratch);
+            }
+            Some(codebook) => {
+                scratch.watch.turns_to(Part::Index);
+                let mut groups = std::mem::take(&mut scratch.groups);
+                groups.group(&held, self.index.codes(), codebook);
+                self.choose(first_row, Source::Groups(&groups), scratch);
+                scratch.groups = groups;
+            }
+            None => self.choose(first_row, Source::Root(job.root, scores), scratch),
+        }
         scratch.root = held;
-        self.choose(first_row, Source::Root(&root, scores), scratch);
         self.depth += 1;
     }
 
@@ -206,8 +223,9 @@ impl<'a> Search<'a> {
         (outcome, Memory { live, held, trail, answers })
     }
 
-    /// The root's candidates or the shortlist of them, listed in the scratch; for a draft, its items are noted.
-    fn shorten(&mut self, scores: &[f32], scratch: &mut Scratch) -> Candidates {
+    /// Lists the root's candidates or the shortlist of them in the scratch, and answers whether it is one; for a draft, its
+    /// items are noted.
+    fn shorten(&mut self, scores: &[f32], scratch: &mut Scratch) -> bool {
         let shortened = scratch.list(scores, self.job.root.len(), self.job.looked_at());
         let room = self.job.room(self.index);
         if let Some(room) = room.as_ref().filter(|_| shortened) {
@@ -216,11 +234,7 @@ impl<'a> Search<'a> {
         if self.drafts() {
             self.drafted = Some(self.draft(room, scratch));
         }
-        if shortened {
-            Candidates::of(self.index.len(), scratch.root.numbers.iter().copied())
-        } else {
-            self.job.root.clone()
-        }
+        shortened
     }
 
     /// The items that a draft ranks, lowest number first. Limits hold for it, too, in proportion to its length, so that it has
@@ -471,6 +485,11 @@ impl<'a> Search<'a> {
             Source::Root(root, scores) => {
                 let holders = self.index.postings(token).iter().filter(|&number| root.contains(number));
                 holders.for_each(|number| out.push(number, scores[number as usize]));
+            }
+            Source::Groups(groups) => {
+                let (numbers, scores) = groups.of(token);
+                out.numbers.extend_from_slice(numbers);
+                out.scores.extend_from_slice(scores);
             }
             Source::Held(held) => {
                 let items = held.numbers[range.clone()].iter().zip(&held.scores[range]);

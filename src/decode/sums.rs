@@ -40,6 +40,29 @@ impl Scored {
         self.scores.push(score);
     }
 
+    /// Leaves `most` of the items, which are all those of the greatest scores down to `least`: of those with just that score
+    /// the lowest numbers.
+    pub(super) fn truncate_ties(&mut self, least: f32, most: usize) {
+        let mut excess = self.numbers.len().saturating_sub(most);
+        if excess == 0 {
+            return;
+        }
+        let mut ties = self.scores.iter().filter(|score| **score == least).count();
+        let mut kept = 0;
+        for at in 0..self.numbers.len() {
+            let tie = self.scores[at] == least;
+            if tie && ties <= excess {
+                (ties, excess) = (ties - 1, excess - 1);
+                continue;
+            }
+            ties -= usize::from(tie);
+            (self.numbers[kept], self.scores[kept]) = (self.numbers[at], self.scores[at]);
+            kept += 1;
+        }
+        self.numbers.truncate(kept);
+        self.scores.truncate(kept);
+    }
+
     /// Appends of the items that `scores` has one for each those whose score is to be kept: as a rule nearly all, so that
     /// they are copied block by block.
     pub(super) fn extend_all(&mut self, scores: &[f32], keep: impl Fn(f32) -> bool) {
