@@ -1,5 +1,7 @@
 //! Items by places in the order of their codes.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::domain::{CodeTable, ItemNumber, Token};
@@ -9,14 +11,21 @@ use super::postings::List;
 
 /// Says which item stands at which place when items are in the order of their codes. Lists of places instead of item numbers
 /// make look-ups of several tokens read less: items of like codes stand together, so that two lists share few stretches. The
-/// first codebook needs no lists at all: the items of each of its entries are one stretch.
+/// first codebook needs no lists at all: the items of each of its entries are one stretch. Those of an entry of the second are
+/// a stretch within each of these, and in large catalogues it is known where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CodeOrder {
     /// `[items]`: the item at each place; none where items are numbered in the order of their codes.
     pub(super) items: Option<Column>,
     /// `[D + 1]`: where the items of each entry of the first codebook begin.
     pub(super) runs: Vec<u32>,
+    /// `[D * D + 1]`: where the items of each entry of the first codebook with each of the second begin; empty where that
+    /// would take more than half a byte an item.
+    pub(super) pairs: Vec<u32>,
 }
+
+/// Items for each pair of entries, from which on it is known where those of a pair stand.
+const ITEMS_A_PAIR: usize = 8;
 
 impl CodeOrder {
     /// Sorts the items, on all threads; answers also the codes by place, `[items, M]`. Items whose codes agree in as many
@@ -28,13 +37,17 @@ impl CodeOrder {
         let key = |item: ItemNumber| {
             codes.code(item).iter().take(read).fold(0u64, |key, &entry| key << bits | u64::from(entry))
         };
-        let mut runs = vec![0u32; shape.entries + 1];
-        codes_of(codes, 0).for_each(|entry| runs[entry + 1] += 1);
-        (0..shape.entries).for_each(|entry| runs[entry + 1] += runs[entry]);
+        let runs = begins(shape.entries, codes_of(codes, 0));
+        let large = shape.codebooks > 1 && has_pairs(shape.entries, items);
+        let pairs = large.then(|| {
+            let pair = codes_of(codes, 0).zip(codes_of(codes, 1));
+            begins(shape.entries * shape.entries, pair.map(|(first, second)| first * shape.entries + second))
+        });
+        let pairs = pairs.unwrap_or_default();
 
         let ascending = |item: ItemNumber| key(item) <= key(item + 1);
         if (0..items.saturating_sub(1) as ItemNumber).into_par_iter().all(ascending) {
-            return (Self { items: None, runs }, codes.clone());
+            return (Self { items: None, runs, pairs }, codes.clone());
         }
         let mut order: Vec<(u64, ItemNumber)> =
             (0..items as ItemNumber).into_par_iter().map(|item| (key(item), item)).collect();
@@ -44,24 +57,29 @@ impl CodeOrder {
         let mut bytes = Vec::with_capacity(items * width);
         bytes.extend(numbers);
         let by_place = codes.in_order(order.iter().map(|(_, item)| *item));
-        (Self { items: Some(Column { width, bytes }), runs }, by_place)
+        (Self { items: Some(Column { width, bytes }), runs, pairs }, by_place)
     }
 
     /// What was saved, or what is wrong with it.
     pub(super) fn of_parts(
         items: Option<Column>,
         runs: Vec<u32>,
+        pairs: Vec<u32>,
         count: usize,
         entries: usize,
     ) -> Result<Self, String> {
-        let ascending = runs.windows(2).all(|pair| pair[0] <= pair[1]) && runs.first() == Some(&0);
-        if runs.len() != entries + 1 || !ascending || runs.last().is_none_or(|&last| last as usize != count) {
+        let begin = |begins: &[u32], keys: usize| {
+            begins.len() == keys + 1
+                && begins.windows(2).all(|two| two[0] <= two[1])
+                && (begins.first(), begins.last()) == (Some(&0), Some(&(count as u32)))
+        };
+        if !begin(&runs, entries) || !(pairs.is_empty() || begin(&pairs, entries * entries)) {
             return Err("order: stretches of another catalogue".to_owned());
         }
         if items.iter().flat_map(Column::iter).any(|item| item as usize >= count) {
             return Err("order: items that there are not".to_owned());
         }
-        Ok(Self { items, runs })
+        Ok(Self { items, runs, pairs })
     }
 
     /// A token's list of places, told as items; `list` is what the postings hold of it.
@@ -74,10 +92,35 @@ impl CodeOrder {
         list.by_place(run, self.items.as_ref())
     }
 
+    /// Where the items stand that have an entry of the second codebook: with one of the first, or with each of them, one after
+    /// another; none where that is not known.
+    pub(super) fn stretches(&self, first: Option<u16>, second: u16) -> Option<impl Iterator<Item = Range<usize>> + '_> {
+        let entries = self.runs.len() - 1;
+        let firsts = first.map_or(0..entries, |first| usize::from(first)..usize::from(first) + 1);
+        let stretch = move |first: usize| {
+            let pair = first * entries + usize::from(second);
+            Some(*self.pairs.get(pair)? as usize..*self.pairs.get(pair + 1)? as usize)
+        };
+        (!self.pairs.is_empty()).then(|| firsts.filter_map(stretch).filter(|stretch| !stretch.is_empty()))
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.items.as_ref().map_or(0, |items| items.bytes.len()) + 4 * self.runs.len()
+        self.items.as_ref().map_or(0, |items| items.bytes.len()) + 4 * (self.runs.len() + self.pairs.len())
     }
+}
+
+/// Whether so many items are enough to say where those of each pair of entries stand.
+fn has_pairs(entries: usize, items: usize) -> bool {
+    entries.checked_mul(entries).is_some_and(|pairs| items / ITEMS_A_PAIR >= pairs)
+}
+
+/// For each of so many keys how many have a lower one, and how many there are.
+fn begins(keys: usize, of: impl Iterator<Item = usize>) -> Vec<u32> {
+    let mut begins = vec![0u32; keys + 1];
+    of.for_each(|key| begins[key + 1] += 1);
+    (0..keys).for_each(|key| begins[key + 1] += begins[key]);
+    begins
 }
 
 /// The entry of every item in one codebook.

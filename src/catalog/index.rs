@@ -239,12 +239,17 @@ impl Index {
     /// the order of their codes.
     pub fn postings(&self, token: Token) -> List<'_> {
         let list = self.postings.of(self.codes.shape().flat(token));
-        self.paths.as_ref().map_or(list, |paths| paths.order.list(token, list))
+        self.code_order().map_or(list, |order| order.list(token, list))
+    }
+
+    /// Of an index for look-ups of paths: the order of codes.
+    pub(super) fn code_order(&self) -> Option<&CodeOrder> {
+        self.paths.as_ref().map(|paths| &paths.order)
     }
 
     /// Whether items are known to be numbered in the order of their codes.
     pub(super) fn is_in_code_order(&self) -> bool {
-        self.paths.as_ref().is_some_and(|paths| paths.order.items.is_none())
+        self.code_order().is_some_and(|order| order.items.is_none())
     }
 
     /// What may follow a path of two tokens and more that many items have; none where it is not kept.

@@ -21,6 +21,7 @@ mod index;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod live_tests;
+mod meeting;
 mod next_tokens;
 mod overlay;
 mod postings;

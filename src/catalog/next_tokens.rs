@@ -11,21 +11,14 @@ use crate::domain::{ItemNumber, Token, share_out};
 
 use super::candidates::Candidates;
 use super::index::Index;
-use super::postings::{BLOCK, List};
+use super::meeting::{LONGEST, Meeting, is_of};
 
-/// A block's list is held against what is left by the codes where it is longer than this many times what is left: to look at
-/// a code costs that much more than to read a number.
-const LOPSIDED: usize = 32;
-/// The same where items are not numbered in the order of their codes: each look is then at another place of large tables.
-const LOPSIDED_AFAR: usize = 128;
 /// Candidates between two comparisons of what was met with what is possible, which cost as much as twenty of them.
 const COMPARED: usize = 256;
 /// A root that lacks no more of the eligible items is read as all of them less these.
 const MOST_REMOVED: usize = 4_096;
 /// Numbers to be read for which one more thread is worth waking.
 const WORTH_A_THREAD: usize = 20_000;
-/// A path has one token of each codebook at most.
-const LONGEST: usize = 64;
 
 /// Look-ups of the tokens that may follow paths, request after request. Keeps its memory from one to the next: a look-up of no
 /// more paths than one before allocates nothing but a few words for each thread that is woken to help.
@@ -53,16 +46,6 @@ struct Scratch {
     met: Vec<u8>,
 }
 
-/// What the lists of one block share.
-#[derive(Debug, Default)]
-struct Meeting {
-    /// `[65,536]`: the turn in which each number was marked last.
-    marks: Vec<u8>,
-    turn: u8,
-    /// `[65,536]`: what is left, in front.
-    left: Vec<u16>,
-}
-
 /// The look-ups of one request, which are all among the same items.
 #[derive(Debug)]
 pub struct Among<'a> {
@@ -83,9 +66,8 @@ impl NextTokens {
 
     /// How many items of `root` have all tokens of the path. Makes room of its own.
     pub fn count(index: &Index, root: &Candidates, path: &[Token]) -> usize {
-        let asked = Asked { index, root, removed: None };
         let mut count = 0;
-        Meeting::default().candidates(asked, path, |_| {
+        Meeting::default().candidates(index, root, path, |_| {
             count += 1;
             true
         });
@@ -181,11 +163,6 @@ fn work(asked: Asked<'_>, path: &[Token]) -> usize {
     first + second
 }
 
-fn is_of(index: &Index, token: Token) -> bool {
-    let shape = index.codes().shape();
-    usize::from(token.codebook) < shape.codebooks && usize::from(token.entry) < shape.entries
-}
-
 /// Whether the root is all that the masks of pairs were made of.
 fn is_whole(index: &Index, root: &Candidates) -> bool {
     root.len() == index.eligible().len() && index.cooccurrence().is_some()
@@ -224,14 +201,14 @@ impl Scratch {
         };
         // A byte a token, stored and not read, is the least that a candidate can cost.
         if let Some(bytes) = asked.index.codes().bytes() {
-            meeting.candidates(asked, path, |item| {
+            meeting.candidates(asked.index, asked.root, path, |item| {
                 let code = &bytes[item as usize * shape.codebooks..][..shape.codebooks];
                 let rows = met.chunks_exact_mut(shape.entries);
                 rows.zip(code).for_each(|(row, &entry)| row[usize::from(entry)] = 1);
                 go_on(met)
             });
         } else {
-            meeting.candidates(asked, path, |item| {
+            meeting.candidates(asked.index, asked.root, path, |item| {
                 let rows = met.chunks_exact_mut(shape.entries);
                 rows.zip(asked.index.codes().code(item)).for_each(|(row, &entry)| row[usize::from(entry)] = 1);
                 go_on(met)
@@ -256,7 +233,7 @@ impl Scratch {
                 if mask[at / 64] >> (at % 64) & 1 == 1 {
                     longer[path.len()] = other;
                     let mut found = false;
-                    self.meeting.candidates(asked, longer, |_| {
+                    self.meeting.candidates(asked.index, asked.root, longer, |_| {
                         found = true;
                         false
                     });
@@ -265,112 +242,6 @@ impl Scratch {
             }
         }
     }
-}
-
-impl Meeting {
-    /// Gives every item of `root` that has all tokens of the path to `take`, in no order, until it says no.
-    fn candidates(&mut self, asked: Asked<'_>, path: &[Token], mut take: impl FnMut(ItemNumber) -> bool) {
-        let Asked { index, root, .. } = asked;
-        let codes = index.codes();
-        let has_all = |item: ItemNumber| root.contains(item) && path.iter().all(|&token| codes.holds(item, token));
-        let mut lists = [(List::default(), Token { codebook: 0, entry: 0 }); LONGEST];
-        let (mut used, mut window) = (0, 0..index.len());
-        let mut shortest: Option<List<'_>> = None;
-        for &token in path {
-            let list = index.postings(token);
-            if shortest.is_none_or(|shortest| list.len() < shortest.len()) {
-                shortest = Some(list);
-            }
-            if let Some(run) = list.run() {
-                window = window.start.max(run.start)..window.end.min(run.end);
-            } else if let Some(place) = lists.get_mut(used) {
-                (*place, used) = ((list, token), used + 1);
-            }
-        }
-        let Some(shortest) = shortest.filter(|shortest| shortest.len() <= root.len() && path.len() <= LONGEST) else {
-            root.iter().filter(|&item| has_all(item)).all(take);
-            return;
-        };
-        let lists = &lists[..used];
-        let lopsided = if index.is_in_code_order() { LOPSIDED } else { LOPSIDED_AFAR };
-        if lists.iter().any(|(list, _)| list.is_short()) {
-            // Also one that is none at all.
-            shortest.iter().filter(|&item| has_all(item)).all(take);
-            return;
-        }
-        if lists.is_empty() {
-            window.map(|place| shortest.item(place as ItemNumber)).filter(|&item| has_all(item)).all(take);
-            return;
-        }
-        let mut parts: [(&[u16], Token); LONGEST] = [(&[], Token { codebook: 0, entry: 0 }); LONGEST];
-        'blocks: for block in window.start / BLOCK..window.end.div_ceil(BLOCK) {
-            let base = block * BLOCK;
-            let inside = window.start.saturating_sub(base)..window.end.saturating_sub(base);
-            // The shortest first.
-            for (at, &(list, token)) in lists.iter().enumerate() {
-                let part = cut(list.block(block), &inside);
-                if part.is_empty() {
-                    continue 'blocks;
-                }
-                let mut place = at;
-                while place > 0 && parts[place - 1].0.len() > part.len() {
-                    parts[place] = parts[place - 1];
-                    place -= 1;
-                }
-                parts[place] = (part, token);
-            }
-            let (left, held) = self.intersect(&parts[..used], lopsided);
-            let others = &parts[held..used];
-            for &low in left {
-                let item = shortest.item((base + usize::from(low)) as ItemNumber);
-                let has = root.contains(item) && others.iter().all(|&(_, token)| codes.holds(item, token));
-                if has && !take(item) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// What the first of these lists share, the shortest of which comes first, and how many were held against each other: as
-    /// long as that costs less than to look at the codes of what is left.
-    fn intersect<'a>(&'a mut self, lists: &[(&'a [u16], Token)], lopsided: usize) -> (&'a [u16], usize) {
-        let Some(&(first, _)) = lists.first() else { return (&[], 0) };
-        self.marks.resize(BLOCK, 0);
-        self.left.resize(BLOCK, 0);
-        let Self { marks, turn, left } = self;
-        let (Ok(marks), Ok(left)) =
-            (<&mut [u8; BLOCK]>::try_from(marks.as_mut_slice()), <&mut [u16; BLOCK]>::try_from(left.as_mut_slice()))
-        else {
-            return (&[], 0);
-        };
-        let (mut held, mut count) = (1, first.len());
-        while let Some((list, _)) = lists.get(held).filter(|(list, _)| list.len() <= lopsided * count) {
-            if *turn == u8::MAX {
-                marks.fill(0);
-                *turn = 0;
-            }
-            *turn += 1;
-            let turn = *turn;
-            let marked = if held == 1 { first } else { &left[..count] };
-            marked.iter().for_each(|&low| marks[usize::from(low)] = turn);
-            count = 0;
-            // Written always and kept where it counts: no branch to guess wrong.
-            for &low in *list {
-                left[count % BLOCK] = low;
-                count += usize::from(marks[usize::from(low)] == turn);
-            }
-            held += 1;
-        }
-        (if held == 1 { first } else { &left[..count] }, held)
-    }
-}
-
-/// The numbers of a sorted list that are inside of a stretch.
-fn cut<'a>(list: &'a [u16], inside: &std::ops::Range<usize>) -> &'a [u16] {
-    let before =
-        |end: usize| if end >= BLOCK { list.len() } else { list.partition_point(|&low| usize::from(low) < end) };
-    let first = if inside.start == 0 { 0 } else { before(inside.start) };
-    list.get(first..before(inside.end)).unwrap_or(&[])
 }
 
 /// What every token of the path occurs with, less the codebooks that it used; what a path may be followed by is among it.
@@ -424,6 +295,7 @@ mod tests {
     use allocation_counter::measure;
     use proptest::prelude::*;
 
+    use super::super::postings::BLOCK;
     use super::super::{CatalogItem, IndexBuilder, Row};
     use super::*;
     use crate::domain::{CodeShape, CodeTable, Filter, Item};

@@ -77,6 +77,7 @@ impl Index {
                 put_column(&mut out, "order", items)?;
             }
             out.put("order.runs", &order.runs)?;
+            out.put("order.pairs", &order.pairs)?;
             out.put("crowds.parents", &crowds.parents)?;
             out.put("crowds.lasts", &crowds.lasts)?;
             out.put("crowds.masks", &crowds.masks)?;
@@ -190,7 +191,7 @@ fn paths(file: &SectionReader, shape: CodeShape, items: usize) -> Result<Option<
     let Ok(runs) = file.section("order.runs") else { return Ok(None) };
     let runs = file.take(&runs.name)?;
     let places = file.fact("order.width").map(|_| column(file, "order", items)).transpose()?;
-    let order = CodeOrder::of_parts(places, runs, items, shape.entries)?;
+    let order = CodeOrder::of_parts(places, runs, file.take("order.pairs")?, items, shape.entries)?;
     let (parents, lasts) = (file.take("crowds.parents")?, file.take("crowds.lasts")?);
     let crowds =
         Crowds::of_parts(shape, parents, lasts, file.take("crowds.masks")?).ok_or("crowds: of another shape")?;
