@@ -11,7 +11,7 @@ use super::build::{IndexBuilder, Row};
 use super::candidates::Candidates;
 use super::code_order::CodeOrder;
 use super::cooccurrence::Cooccurrence;
-use super::crowds::Crowds;
+use super::crowds::{Crowds, Mask};
 use super::dictionary::Dictionary;
 use super::postings::{List, Postings};
 use super::titles::Titles;
@@ -253,7 +253,7 @@ impl Index {
     }
 
     /// What may follow a path of two tokens and more that many items have; none where it is not kept.
-    pub(super) fn crowd(&self, path: &[Token]) -> Option<&[u64]> {
+    pub(super) fn crowd(&self, path: &[Token]) -> Option<Mask<'_>> {
         self.paths.as_ref()?.crowds.mask(path)
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::{ItemNumber, Token, share_out};
 
 use super::candidates::Candidates;
+use super::crowds::Mask;
 use super::index::Index;
 use super::meeting::{LONGEST, Meeting, is_of};
 
@@ -140,9 +141,9 @@ struct Asked<'a> {
 }
 
 /// What may follow the path in all eligible items, where that is kept: of a path of one token, and of a crowd's.
-fn kept<'a>(index: &'a Index, path: &[Token]) -> Option<&'a [u64]> {
+fn kept<'a>(index: &'a Index, path: &[Token]) -> Option<Mask<'a>> {
     match path {
-        &[token] => index.cooccurrence().filter(|_| is_of(index, token)).map(|masks| masks.mask(token)),
+        &[token] => index.cooccurrence().filter(|_| is_of(index, token)).map(|masks| Mask::whole(masks.mask(token))),
         path => index.crowd(path),
     }
 }
@@ -175,7 +176,7 @@ impl Scratch {
         let mut possible = std::mem::take(&mut self.possible);
         possible_after(index, path, &mut possible);
         if let Some(kept) = kept(index, path).filter(|_| is_whole(index, root) || removed.is_some()) {
-            mask.iter_mut().zip(kept).zip(&possible).for_each(|((word, kept), possible)| *word = kept & possible);
+            kept.set_common(&possible, mask);
             self.less_removed(asked, path, mask);
         } else if possible.iter().any(|word| *word != 0) {
             self.meet(asked, path, &possible, mask);
