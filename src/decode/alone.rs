@@ -11,6 +11,14 @@ pub(crate) fn alone() -> bool {
     BATCHES.load(Ordering::Relaxed) <= 1
 }
 
+/// Numbers of a walk over some that are worth a thread.
+const WORTH_A_THREAD: usize = 1 << 16;
+
+/// How many threads share a walk over so many numbers for a request that is alone in its batch, if nobody else is served.
+pub(super) fn walkers(numbers: usize) -> usize {
+    if alone() { (numbers / WORTH_A_THREAD).clamp(1, rayon::current_num_threads()) } else { 1 }
+}
+
 /// Counts as a batch while it lives.
 pub(super) struct Counted;
 

@@ -17,7 +17,7 @@ use super::watch::Part;
 pub(super) fn exact(scores: &mut [f32], index: &Index, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Outcome {
     let non_finite = scratch.ready(scores, index, job);
     scratch.watch.turns_to(Part::Marginals);
-    let softmax = Softmax::of(scores);
+    let softmax = Softmax::of(scores, scratch.walkers(scores.len()));
     let standing = |at: usize, log_p: f64| Standing::new(index, at as ItemNumber, log_p);
     let ranked = match job.room(index) {
         None => best(job.k, scores, &softmax, &mut scratch.greatest, standing),

@@ -1,7 +1,7 @@
 //! From scores that are only near to those that matter, exact.
 
 use crate::catalog::{Candidates, Index};
-use crate::domain::ItemNumber;
+use crate::domain::{ItemNumber, share_out};
 
 use super::bias::Bias;
 use super::greatest::each_from;
@@ -39,20 +39,22 @@ fn contenders(
     bias: Option<(&Bias, &Index)>,
     scratch: &mut Scratch,
 ) -> Vec<ItemNumber> {
+    let threads = scratch.walkers(scores.len());
     let Scratch { floors, greatest, .. } = scratch;
     floors.clear();
     floors.extend_from_slice(scores);
     if let Some((bias, index)) = bias {
         bias.add_to(index, floors);
     }
+    let share = floors.len().div_ceil(threads).max(1);
+    share_out(floors.chunks_mut(share).zip(margins.items.chunks(share)), |(floors, items)| {
+        let items = floors.iter_mut().zip(items);
+        items.for_each(|(score, margin)| *score -= margins.factor * margin + slack(*score));
+    });
     root.keep_of(floors, OUT);
-    // Rounding is relative to the scores themselves.
-    let slack = |score: f32| 4.0 * f32::EPSILON * score.abs();
     let off = |at: usize, score: f32| margins.factor * margins.items[at] + slack(score);
-    let items = floors.iter_mut().zip(margins.items);
-    items.for_each(|(score, margin)| *score -= margins.factor * margin + slack(*score));
     let least = greatest.kth(floors, most).unwrap_or(f32::NEG_INFINITY);
-    let widest = margins.items.iter().fold(0.0f32, |widest, margin| widest.max(*margin)) * margins.factor;
+    let widest = margins.widest * margins.factor;
     let mut numbers = Vec::new();
     let floor = least - 2.0 * widest - 4.0 * slack(least) - 4.0 * slack(widest);
     each_from(floors, floor, |at, score| {
@@ -61,4 +63,9 @@ fn contenders(
         }
     });
     numbers
+}
+
+/// Rounding is relative to the scores themselves.
+fn slack(score: f32) -> f32 {
+    4.0 * f32::EPSILON * score.abs()
 }

@@ -185,6 +185,8 @@ impl Decoder {
             };
             if nearly.map_err(DecodeError::Model)? {
                 let scratch = first(&mut self.scratches, self.watch);
+                // One request after the other.
+                scratch.lone = true;
                 for ((request, place), scores) in requests.iter().zip(places).zip(self.scores.chunks_exact_mut(items)) {
                     sharpen(model, index, &jobs[request.at], place, scores, scratch)?;
                 }
@@ -237,7 +239,7 @@ fn first(scratches: &mut Vec<Scratch>, watch: Watch) -> &mut Scratch {
 }
 
 /// Requests share nothing, so that a batch is worked off by as many threads as there are; a lone request stays on this
-/// one.
+/// one, which shares long walks over items with the others.
 fn share<T: Send>(
     work: &mut [T],
     scratches: &mut Vec<Scratch>,
@@ -246,6 +248,7 @@ fn share<T: Send>(
 ) {
     let threads = rayon::current_num_threads().clamp(1, work.len().max(1));
     scratches.resize_with(threads.max(scratches.len()), || Scratch::new(watch));
+    scratches.iter_mut().for_each(|scratch| scratch.lone = work.len() == 1);
     let share = work.len().div_ceil(threads).max(1);
     let run = |item: &mut T, scratch: &mut Scratch| {
         breathe();

@@ -51,6 +51,8 @@ pub struct Margins<'a> {
     pub factor: f32,
     /// The items' parts, `[items]`; empty where no score is off.
     pub items: &'a [f32],
+    /// No item's part is larger.
+    pub widest: f32,
 }
 
 /// An item that comes after the network learnt, or that has another code than it had then.
@@ -121,7 +123,7 @@ pub trait PathModel {
 
     /// How far the scores of a request may be off that were scored only nearly.
     fn margins(&self, _request: usize) -> Margins<'_> {
-        Margins { factor: 0.0, items: &[] }
+        Margins { factor: 0.0, items: &[], widest: 0.0 }
     }
 
     /// s(i) of some items of a request that was scored only nearly, each into its place in `scores`, `[items]`.

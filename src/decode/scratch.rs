@@ -4,6 +4,7 @@
 use crate::catalog::Index;
 use crate::domain::ItemNumber;
 
+use super::alone::walkers;
 use super::answers::{Answer, Standing};
 use super::corp::Verdict;
 use super::exact::{best, best_within};
@@ -44,14 +45,21 @@ pub(super) struct Scratch {
     pub(super) scores: Vec<f32>,
     /// Paths and candidates of a step that is over, for their memory.
     pub(super) live: Vec<Live>,
-    pub(super) lone: Vec<Answer>,
+    pub(super) ended: Vec<Answer>,
     pub(super) held: Scored,
     pub(super) watch: Watch,
+    /// Whether the request is alone in its batch.
+    pub(super) lone: bool,
 }
 
 impl Scratch {
     pub(super) fn new(watch: Watch) -> Self {
         Self { watch, ..Self::default() }
+    }
+
+    /// How many threads share a walk over so many numbers.
+    pub(super) fn walkers(&self, numbers: usize) -> usize {
+        if self.lone { walkers(numbers) } else { 1 }
     }
 
     /// Makes scores comparable: the bias in them, [`OUT`] for items that are no candidates. `scores` holds s of every item of
@@ -86,7 +94,7 @@ impl Scratch {
 
     /// Lists also the `k` best candidates that there is room for, where they are not listed.
     pub(super) fn list_within(&mut self, room: &Room<'_>, k: usize, scores: &[f32], index: &Index) {
-        let softmax = Softmax::of(scores);
+        let softmax = Softmax::of(scores, self.walkers(scores.len()));
         let standing = |at: usize, log_p: f64| Standing::new(index, at as ItemNumber, log_p);
         let best = best_within(room, k, scores, &softmax, &mut self.greatest, standing);
         let listed = &self.root.numbers;
@@ -102,7 +110,7 @@ impl Scratch {
     /// The `count` listed candidates that the scorer ranks first, lowest number first; of those that there is room for, if
     /// there are limits.
     pub(super) fn best(&mut self, count: usize, index: &Index, room: Option<&Room<'_>>) -> Vec<ItemNumber> {
-        let softmax = Softmax::of(&self.root.scores);
+        let softmax = Softmax::of(&self.root.scores, 1);
         let Scored { numbers, scores } = &self.root;
         let standing = |at: usize, log_p: f64| Standing::new(index, numbers[at], log_p);
         let best = match room {

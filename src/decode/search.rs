@@ -405,7 +405,7 @@ impl<'a> Search<'a> {
         let mut sets = HashSet::new();
         let (mut best, mut spare) = (0, 0);
         let lone_ends = !settings.full_path && settings.finish_at > 0 && !self.reads_beliefs();
-        let mut lone = std::mem::take(&mut scratch.lone);
+        let mut lone = std::mem::take(&mut scratch.ended);
         let mut next = std::mem::take(&mut scratch.live);
         let mut next_held = std::mem::take(&mut scratch.held);
         next.clear();
@@ -459,7 +459,7 @@ impl<'a> Search<'a> {
         if self.depth + 1 == self.index.codes().shape().codebooks && !self.reads_beliefs() {
             // Nothing that the decoder says of a whole path tells its candidates apart.
             for path in next.drain(..) {
-                let softmax = Softmax::of(&next_held.scores[path.held.clone()]);
+                let softmax = Softmax::of(&next_held.scores[path.held.clone()], 1);
                 for (&item, &score) in next_held.numbers[path.held.clone()].iter().zip(&next_held.scores[path.held]) {
                     let log_finish = softmax.log_share(score);
                     let standing = Standing::new(self.index, item, path.score + log_finish);
@@ -473,7 +473,7 @@ impl<'a> Search<'a> {
                 self.answers.add(answer);
             }
         });
-        scratch.lone = lone;
+        scratch.ended = lone;
         scratch.live = std::mem::replace(&mut self.live, next);
         scratch.held = std::mem::replace(&mut self.held, next_held);
     }

@@ -4,7 +4,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::domain::{CodeShape, CodeTable, ItemNumber};
+use crate::domain::{CodeShape, CodeTable, ItemNumber, share_out};
 
 use super::dot::Dot;
 use super::exponential::exp;
@@ -18,6 +18,9 @@ const LANES: usize = 16;
 
 /// Scores that are looked at together.
 const BLOCK: usize = 64;
+
+/// Scores that are summed by one thread, and their sum kept until it is added to the others'.
+const PART: usize = 1 << 16;
 
 /// Items and their scores, side by side.
 #[derive(Debug, Clone, Default)]
@@ -291,9 +294,21 @@ impl Softmax {
         Self { best, log_sum: sum.ln() }
     }
 
-    /// Over all of `scores`, as [`over`](Self::over); for those who want no weights. -infinity weighs nothing that counts.
-    pub(super) fn of(scores: &[f32]) -> Self {
-        let (best, sum) = Arch::new().dispatch(Sum(scores));
+    /// Over all of `scores`, as [`over`](Self::over); for those who want no weights. -infinity weighs nothing that counts. By so
+    /// many threads: how many changes nothing.
+    pub(super) fn of(scores: &[f32], threads: usize) -> Self {
+        if scores.len() <= PART {
+            let (best, sum) = Arch::new().dispatch(Sum(scores));
+            return Self { best, log_sum: sum.ln() };
+        }
+        let mut parts = vec![(f32::MIN, 0.0); scores.len().div_ceil(PART)];
+        let share = parts.len().div_ceil(threads).max(1);
+        share_out(scores.chunks(share * PART).zip(parts.chunks_mut(share)), |(scores, parts)| {
+            let sums = scores.chunks(PART).map(|scores| Arch::new().dispatch(Sum(scores)));
+            parts.iter_mut().zip(sums).for_each(|(part, sum)| *part = sum);
+        });
+        let best = parts.iter().fold(f32::MIN, |best, part| best.max(part.0));
+        let sum: f64 = parts.iter().map(|part| part.1 * f64::from(part.0 - best).exp()).sum();
         Self { best, log_sum: sum.ln() }
     }
 
@@ -361,4 +376,25 @@ fn total(values: &[f32]) -> f64 {
         (0..LANES).for_each(|lane| lanes[lane] += f64::from(block[lane]));
     }
     lanes.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_softmax_in_parts_is_that_of_the_whole_whoever_sums_them() {
+        let mut scores: Vec<f32> = (0..3 * PART + 77).map(|at| ((at * 7919) % 4001) as f32 / 100.0 - 30.0).collect();
+        // The best of all in the last part, some that are no candidates in the first.
+        scores[3 * PART + 5] = 31.5;
+        scores[..40].fill(f32::NEG_INFINITY);
+        let alone = Softmax::of(&scores, 1);
+        let sum: f64 = scores.iter().map(|score| f64::from(score - 31.5).exp()).sum();
+        assert_eq!(alone.best, 31.5);
+        assert!((alone.log_sum - sum.ln()).abs() < 1e-6, "{} for {}", alone.log_sum, sum.ln());
+        for threads in [2, 3, 9] {
+            let shared = Softmax::of(&scores, threads);
+            assert_eq!((shared.best, shared.log_sum), (alone.best, alone.log_sum), "{threads} threads");
+        }
+    }
 }

@@ -55,7 +55,7 @@ impl PathModel for Near {
     }
 
     fn margins(&self, _: usize) -> Margins<'_> {
-        Margins { factor: 1.0, items: &self.margins }
+        Margins { factor: 1.0, items: &self.margins, widest: self.margins.iter().copied().fold(0.0, f32::max) }
     }
 
     fn score_these(&mut self, request: usize, numbers: &[ItemNumber], scores: &mut [f32]) -> Result<(), Infallible> {

@@ -6,7 +6,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::domain::breathe_at;
+use crate::domain::{breathe_at, share_out};
 
 /// Numbers of a row that one step of the sweep takes in.
 const BLOCK: usize = 32;
@@ -27,6 +27,8 @@ pub struct Coarse {
     scales: Vec<f32>,
     /// `[items]`, see [`Self::margins`].
     margins: Vec<f32>,
+    /// No margin is, or was, wider.
+    widest: f32,
     /// The query in whole numbers, `[d]`.
     query: Vec<i32>,
 }
@@ -43,7 +45,7 @@ impl Coarse {
         let items = vectors.len() / width;
         let (rows, scales, margins) =
             (Vec::with_capacity(vectors.len()), Vec::with_capacity(items), Vec::with_capacity(items));
-        let mut coarse = Self { width, rows, scales, margins, query: Vec::new() };
+        let mut coarse = Self { width, rows, scales, margins, widest: 0.0, query: Vec::new() };
         coarse.grow(items);
         vectors.chunks_exact(width).enumerate().for_each(|(item, vector)| coarse.set(item, vector));
         Some(coarse)
@@ -70,20 +72,30 @@ impl Coarse {
         let by_query = (self.width as f64).sqrt() / f64::from(2.0 * MOST_ENTRY) + 1e-5;
         self.scales[item] = scale;
         self.margins[item] = (1.0001 * (missed.sqrt() + length.sqrt() * by_query)) as f32;
+        self.widest = self.widest.max(self.margins[item]);
     }
 
-    /// <query, v_i> of every item, nearly: within the length of the query times the item's margin.
-    pub fn sweep(&mut self, query: &[f32], scores: &mut [f32]) {
+    /// <query, v_i> of every item, nearly: within the length of the query times the item's margin. By so many threads.
+    pub fn sweep(&mut self, query: &[f32], scores: &mut [f32], threads: usize) {
         let scale = largest(query) / MOST_ENTRY;
         self.query.clear();
         self.query.extend(query.iter().map(|&number| whole(number, scale) as i32));
         let Self { width, rows, scales, query, .. } = self;
-        Arch::new().dispatch(Sweep { width: *width, rows, scales, query, scale, scores });
+        let share = scores.len().div_ceil(threads).max(1);
+        let shares = rows.chunks(share * *width).zip(scales.chunks(share)).zip(scores.chunks_mut(share));
+        share_out(shares, |((rows, scales), scores)| {
+            Arch::new().dispatch(Sweep { width: *width, rows, scales, query, scale, scores });
+        });
     }
 
     /// How far the score of each item may be off for a query of length one, `[items]`.
     pub fn margins(&self) -> &[f32] {
         &self.margins
+    }
+
+    /// How far any score may be off for a query of length one.
+    pub fn widest(&self) -> f32 {
+        self.widest
     }
 }
 
@@ -147,10 +159,10 @@ mod tests {
                 vector[0] *= if at % 9 == 0 { 50.0 } else { 1.0 };
             }
             let mut coarse = Coarse::of(&vectors, width).unwrap();
-            for size in [0.0, 1e-3, 40.0] {
+            for (size, threads) in [(0.0, 1), (1e-3, 2), (40.0, 3)] {
                 let query: Vec<f32> = (0..width).map(|_| size * random.random_range(-1.0..1.0)).collect();
                 let mut scores = vec![0.0; items];
-                coarse.sweep(&query, &mut scores);
+                coarse.sweep(&query, &mut scores, threads);
                 let length = query.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
                 for (at, vector) in vectors.chunks_exact(width).enumerate() {
                     let true_score: f64 = vector.iter().zip(&query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();

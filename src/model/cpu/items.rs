@@ -1,32 +1,24 @@
 //! s(i) = <h, v_i> of every item.
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::gemm::{Packed, sums};
 use crate::decode::Dot;
-use crate::domain::breathe_at;
+use crate::domain::{breathe_at, share_out};
 
 /// So many requests are scored item by item; more, by a product of matrices.
 const FEW: usize = 2;
-
-/// Products that are worth a second thread.
-const WORTH_A_THREAD: usize = 1 << 22;
 
 /// Items of a product's tile.
 const TILE: usize = 8;
 
 /// The products of some queries, `[queries, d]`, with every item's vector, `[items, d]`, into `scores`,
-/// `[queries, items]`.
-pub fn score(items: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
+/// `[queries, items]`, by so many threads.
+pub fn score(items: &[f32], queries: &[f32], width: usize, scores: &mut [f32], threads: usize) {
     let (count, rows) = (items.len() / width, queries.len() / width);
     if rows == 0 {
         return;
     }
-    let threads = match scores.len() * width {
-        work if work < WORTH_A_THREAD => 1,
-        _ => rayon::current_num_threads(),
-    };
     // Whole tiles to each thread.
     let share = count.div_ceil(threads).next_multiple_of(TILE);
     let mut shares: Vec<(&[f32], Vec<&mut [f32]>)> =
@@ -34,7 +26,8 @@ pub fn score(items: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
     for row in scores.chunks_exact_mut(count) {
         row.chunks_mut(share).zip(&mut shares).for_each(|(part, (_, parts))| parts.push(part));
     }
-    let run = |(items, parts): &mut (&[f32], Vec<&mut [f32]>)| {
+    share_out(shares, |(items, mut parts)| {
+        let parts = &mut parts[..];
         if rows <= FEW {
             Arch::new().dispatch(OneByOne { items, queries, width, scores: parts });
         } else {
@@ -42,12 +35,7 @@ pub fn score(items: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
             columns.fill_columns(queries, width, 0..width);
             Arch::new().dispatch(Together { items, columns: &columns, scores: parts });
         }
-    };
-    if shares.len() == 1 {
-        shares.iter_mut().for_each(run);
-    } else {
-        shares.par_iter_mut().for_each(run);
-    }
+    });
 }
 
 struct OneByOne<'a, 's> {

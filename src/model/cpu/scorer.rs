@@ -18,6 +18,9 @@ use crate::model::{Network, NetworkConfig};
 /// Multiplications in the products of one thread's share, at least: some thirty microseconds.
 const WORTH_A_THREAD: usize = 1 << 22;
 
+/// Multiplications in the time of one by a number that is fetched from memory for it.
+const AFAR: usize = 8;
+
 /// A network in the CPU's own form, with what a batch leaves behind between `encode` and `advance`.
 #[derive(Debug)]
 pub struct CpuScorer {
@@ -127,27 +130,31 @@ impl PathModel for CpuScorer {
     }
 
     fn score_items(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<(), ScorerError> {
+        let threads = self.threads(requests.len() * self.network.items.work(), requests.len());
         let queries = self.batch.queries_of(requests, scores.len(), &self.config)?;
-        self.network.items.score(&self.network.tokens, queries, self.config.width, scores);
+        self.network.items.score(&self.network.tokens, queries, self.config.width, scores, threads);
         Ok(())
     }
 
     fn score_items_nearly(&mut self, requests: Range<usize>, scores: &mut [f32]) -> Result<bool, ScorerError> {
+        let threads = self.threads(requests.len() * self.network.items.work(), requests.len());
         let queries = self.batch.queries_of(requests, scores.len(), &self.config)?;
         let CpuNetwork { items, tokens, .. } = &mut self.network;
-        Ok(items.score_nearly(tokens, queries, self.config.width, scores))
+        Ok(items.score_nearly(tokens, queries, self.config.width, scores, threads))
     }
 
     fn margins(&self, request: usize) -> Margins<'_> {
         let query = &self.batch.queries[request * self.config.width..][..self.config.width];
         let length = query.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+        let (items, widest) = self.network.items.margins();
         // Rounded up.
-        Margins { factor: (length * 1.000_1) as f32, items: self.network.items.margins() }
+        Margins { factor: (length * 1.000_1) as f32, items, widest }
     }
 
     fn score_these(&mut self, request: usize, numbers: &[ItemNumber], scores: &mut [f32]) -> Result<(), ScorerError> {
+        let threads = self.threads(numbers.len() * self.config.width * AFAR, 1);
         let queries = self.batch.queries_of(request..request + 1, scores.len(), &self.config)?;
-        self.network.items.score_these(queries, numbers, scores);
+        self.network.items.score_these(queries, numbers, scores, threads);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::coarse::Coarse;
 use super::items;
 use crate::decode::{BYTE, Dot, Placement, TokenVectors, tabulate};
-use crate::domain::{CodeShape, CodeTable, ItemNumber};
+use crate::domain::{CodeShape, CodeTable, ItemNumber, share_out};
 use crate::model::placed::drawn_mean;
 use crate::model::scorer::{ScorerError, floats};
 use crate::model::token_sums::{add_rows, token_sum, token_sums};
@@ -17,6 +17,9 @@ const COARSE_FROM: usize = 1 << 16;
 
 /// So many requests at once are swept over bytes; more share the reading of the vectors, as a product of matrices.
 const COARSE_REQUESTS: usize = 3;
+
+/// Multiplications in the time of a number looked up in a table.
+const LOOK_UP: usize = 16;
 
 /// v_i, in the form that is cheapest to read.
 #[derive(Debug)]
@@ -95,25 +98,49 @@ impl Items {
         }
     }
 
-    /// The products of some queries, `[queries, d]`, with every item, into `scores`, `[queries, items]`.
-    pub fn score(&self, tokens: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) {
+    /// About how many multiplications the scores of one request take.
+    pub fn work(&self) -> usize {
         match self {
-            Self::Vectors { rows, .. } => items::score(rows, queries, width, scores),
+            Self::Vectors { rows, .. } => rows.len(),
+            Self::Tokens { codes, .. } => codes.len() * LOOK_UP,
+        }
+    }
+
+    /// The products of some queries, `[queries, d]`, with every item, into `scores`, `[queries, items]`, by so many threads.
+    pub fn score(&self, tokens: &[f32], queries: &[f32], width: usize, scores: &mut [f32], threads: usize) {
+        match self {
+            Self::Vectors { rows, .. } => items::score(rows, queries, width, scores, threads),
             Self::Tokens { codes, codebooks } => {
                 let items = codes.len() / codebooks;
                 let shape = CodeShape { codebooks: *codebooks, entries: tokens.len() / width / codebooks };
                 let tokens = TokenVectors { rows: tokens, width, sums: None };
-                let mut table = Vec::new();
-                for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_exact_mut(items)) {
-                    tabulate(query, tokens, shape, 0, &mut table);
-                    sum_codes(codes, *codebooks, &table, scores);
-                }
+                // Requests to each thread, or items of each request.
+                let by_request = (queries.len() / width).div_ceil(threads).max(1);
+                let threads = if by_request > 1 { 1 } else { threads };
+                let share = items.div_ceil(threads).max(1);
+                let score = |(queries, scores): (&[f32], &mut [f32])| {
+                    let mut table = Vec::new();
+                    for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_exact_mut(items)) {
+                        tabulate(query, tokens, shape, 0, &mut table);
+                        let shares = codes.chunks(share * codebooks).zip(scores.chunks_mut(share));
+                        share_out(shares, |(codes, scores)| sum_codes(codes, *codebooks, &table, scores));
+                    }
+                };
+                let shares = queries.chunks(by_request * width).zip(scores.chunks_mut(by_request * items));
+                if by_request > 1 { share_out(shares, score) } else { shares.for_each(score) }
             }
         }
     }
 
     /// As [`Self::score`], but only nearly where that is sooner done. Answers whether it was.
-    pub fn score_nearly(&mut self, tokens: &[f32], queries: &[f32], width: usize, scores: &mut [f32]) -> bool {
+    pub fn score_nearly(
+        &mut self,
+        tokens: &[f32],
+        queries: &[f32],
+        width: usize,
+        scores: &mut [f32],
+        threads: usize,
+    ) -> bool {
         if let Self::Vectors { rows, coarse: Some(coarse) } = self
             && queries.len() <= COARSE_REQUESTS * width
             // A broken network is to be seen.
@@ -121,27 +148,32 @@ impl Items {
         {
             let items = rows.len() / width;
             for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_exact_mut(items)) {
-                coarse.sweep(query, scores);
+                coarse.sweep(query, scores, threads);
             }
             return true;
         }
-        self.score(tokens, queries, width, scores);
+        self.score(tokens, queries, width, scores, threads);
         false
     }
 
-    /// How far scores that are only near may be off, for a query of length one, `[items]`; empty where none are.
-    pub fn margins(&self) -> &[f32] {
+    /// How far scores that are only near may be off, for a query of length one: `[items]`, and any of them; none where none
+    /// are.
+    pub fn margins(&self) -> (&[f32], f32) {
         match self {
-            Self::Vectors { coarse: Some(coarse), .. } => coarse.margins(),
-            _ => &[],
+            Self::Vectors { coarse: Some(coarse), .. } => (coarse.margins(), coarse.widest()),
+            _ => (&[], 0.0),
         }
     }
 
-    /// The products of one query with some items, each into its place among the scores of all, `[items]`.
-    pub fn score_these(&self, query: &[f32], numbers: &[ItemNumber], scores: &mut [f32]) {
-        if let Self::Vectors { rows, .. } = self {
+    /// The products of one query with some items, each into its place among the scores of all, `[items]`, by so many threads.
+    pub fn score_these(&self, query: &[f32], numbers: &[ItemNumber], scores: &mut [f32], threads: usize) {
+        let Self::Vectors { rows, .. } = self else { return };
+        let mut found = vec![0.0; numbers.len()];
+        let share = numbers.len().div_ceil(threads).max(1);
+        share_out(numbers.chunks(share).zip(found.chunks_mut(share)), |(numbers, scores)| {
             Arch::new().dispatch(These { rows, query, numbers, scores });
-        }
+        });
+        numbers.iter().zip(found).for_each(|(&number, score)| scores[number as usize] = score);
     }
 }
 
@@ -166,10 +198,10 @@ impl WithSimd for These<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let width = self.query.len();
-        for &number in self.numbers {
+        for (&number, score) in self.numbers.iter().zip(self.scores) {
             let mut dot = Dot::<S>::zero(simd);
             dot.add(simd, self.query, &self.rows[number as usize * width..][..width]);
-            self.scores[number as usize] = dot.total(simd);
+            *score = dot.total(simd);
         }
     }
 }
