@@ -98,10 +98,11 @@ impl Items {
         }
     }
 
-    /// About how many multiplications the scores of one request take.
+    /// In the time of how many multiplications one request is scored, about.
     pub fn work(&self) -> usize {
         match self {
-            Self::Vectors { rows, .. } => rows.len(),
+            // Read from memory, most of them.
+            Self::Vectors { rows, .. } => 2 * rows.len(),
             Self::Tokens { codes, .. } => codes.len() * LOOK_UP,
         }
     }
