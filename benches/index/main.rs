@@ -24,6 +24,8 @@ use shop::{Codes, Shop};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    // This thread is one of the pool: so it waits for no other that sleeps.
+    rayon::ThreadPoolBuilder::new().use_current_thread().build_global().unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match texts.as_slice() {

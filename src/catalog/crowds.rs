@@ -117,7 +117,7 @@ impl Crowds {
         }
         let Found { parents, lasts, mut masks } = joined;
         masks.shrink_to_fit();
-        // Every set was counted.
+        // Always some: sets come behind their parents, and their words have a room that u32 can name.
         let starts = starts(shape, &parents).unwrap_or_default();
         let rows = rows(&parents, &lasts);
         Self { shape, parents, lasts, masks, starts, rows }

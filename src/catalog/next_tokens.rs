@@ -19,7 +19,10 @@ const COMPARED: usize = 256;
 /// A root that lacks no more of the eligible items is read as all of them less these.
 const MOST_REMOVED: usize = 4_096;
 /// Numbers to be read for which one more thread is worth waking.
-const WORTH_A_THREAD: usize = 20_000;
+const WORTH_A_THREAD: usize = 50_000;
+/// How much less is read where a token is of the first codebook, or of the second, whose items are stretches of the lists.
+const LESS_BY_FIRST: usize = 16;
+const LESS_BY_SECOND: usize = 3;
 
 /// Look-ups of the tokens that may follow paths, request after request. Keeps its memory from one to the next: a look-up of no
 /// more paths than one before allocates nothing but a few words for each thread that is woken to help.
@@ -78,7 +81,8 @@ impl NextTokens {
 
 impl Among<'_> {
     /// For each path the tokens of its unused codebooks that some item of `root` has together with all of the path's
-    /// tokens. Tokens are of the index's shape, each path's of different codebooks; tokens that are not lead to nothing. What was
+    /// tokens. Other threads of rayon's pool help; they are not waited for when they sleep if this is one of them (see
+    /// `rayon::ThreadPoolBuilder::use_current_thread`). Tokens are of the index's shape, each path's of different codebooks; tokens that are not lead to nothing. What was
     /// looked up before is forgotten.
     pub fn look_up(&mut self, paths: &[&[Token]]) {
         let &mut Self { ref mut memory, index, root, ref mut compared } = self;
@@ -161,7 +165,12 @@ fn work(asked: Asked<'_>, path: &[Token]) -> usize {
     let lens = path.iter().map(|&token| index.postings(token).len());
     let (first, second) =
         lens.fold((root.len(), root.len()), |(first, second), len| (first.min(len), second.min(first.max(len))));
-    first + second
+    let has = |codebook: u8| path.iter().any(|token| token.codebook == codebook);
+    match index.code_order() {
+        Some(_) if has(0) => (first + second) / LESS_BY_FIRST,
+        Some(order) if has(1) && !order.pairs.is_empty() => (first + second) / LESS_BY_SECOND,
+        _ => first + second,
+    }
 }
 
 /// Whether the root is all that the masks of pairs were made of.
