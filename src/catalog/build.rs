@@ -46,8 +46,8 @@ impl<'a> From<&'a CatalogItem> for Row<'a> {
     }
 }
 
-/// An index for look-ups of paths may take so many bytes more for every two items.
-const PATHS_BYTES: usize = 9;
+/// An index for look-ups of paths may take so many bytes more for every item.
+const PATHS_BYTES: usize = 4;
 
 /// Takes items in the order of their numbers, and keeps of each what the index keeps: memory is that of the index and
 /// about as much again while the look-ups are built.
@@ -181,7 +181,7 @@ fn postings(codes: &CodeTable, eligible: &Candidates, for_paths: bool) -> (Posti
         });
         found
     };
-    let room = (PATHS_BYTES * codes.items() / 2).saturating_sub(order.bytes());
+    let room = (PATHS_BYTES * codes.items()).saturating_sub(order.bytes());
     let crowds = Crowds::of(codes.shape(), room, codes_of);
     (postings, Some(Paths { order, crowds }))
 }

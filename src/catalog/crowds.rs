@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use crate::domain::{CodeShape, Token, breathe};
 
 /// A set of three tokens and more is a crowd when at least so many items have it, or more where that would take too much room.
-const LEAST: usize = 2_048;
+const LEAST: usize = 1_024;
 /// A set of two when one in so many of them have it: to meet them there are longer lists to be read.
-const PAIRS: usize = 8;
+const PAIRS: usize = 4;
 
 /// For every set of two tokens and more that a crowd of eligible items has, the tokens that one of them has beside it: to find
 /// them by going through the items is what takes long in a look-up. A set whose subsets are no crowds is none, so sets are
@@ -81,7 +81,7 @@ impl Crowds {
         Self::with_limits(shape, LEAST, room / 8, codes_of)
     }
 
-    /// Masks of at most `most` words: the least number of items is doubled until there are no more.
+    /// Masks of at most `most` words: the least number of items is raised by half until there are no more.
     fn with_limits<F>(shape: CodeShape, mut least: usize, most: usize, codes_of: F) -> Self
     where
         F: Fn(Token) -> Vec<u16> + Sync,
@@ -103,7 +103,7 @@ impl Crowds {
             if let Some(all) = all {
                 return Self::joined(shape, all);
             }
-            least = least.saturating_mul(2);
+            least = least.saturating_add(least.div_ceil(2));
         }
     }
 
@@ -355,7 +355,7 @@ mod tests {
             let all = crowds(shape, 10, usize::MAX).masks.len();
             assert_eq!(crowds(shape, 10, all), crowds(shape, 10, usize::MAX));
             let fewer = crowds(shape, 10, all - 1);
-            assert_eq!(fewer, crowds(shape, 20, usize::MAX));
+            assert_eq!(fewer, crowds(shape, 15, usize::MAX));
             assert!(fewer.masks.len() < all && !fewer.lasts.is_empty());
             assert!(crowds(shape, 10, 0).lasts.is_empty());
         }
