@@ -46,8 +46,9 @@ impl<'a> From<&'a CatalogItem> for Row<'a> {
     }
 }
 
-/// An index for look-ups of paths may take so many bytes more for every item.
+/// An index for look-ups of paths may take so many bytes more for every item, and so many of them for masks.
 const PATHS_BYTES: usize = 4;
+const MASK_BYTES: usize = 2;
 
 /// Takes items in the order of their numbers, and keeps of each what the index keeps: memory is that of the index and
 /// about as much again while the look-ups are built.
@@ -181,7 +182,7 @@ fn postings(codes: &CodeTable, eligible: &Candidates, for_paths: bool) -> (Posti
         });
         found
     };
-    let room = (PATHS_BYTES * codes.items()).saturating_sub(order.bytes());
+    let room = (PATHS_BYTES * codes.items()).saturating_sub(order.bytes()).min(MASK_BYTES * codes.items());
     let crowds = Crowds::of(codes.shape(), room, codes_of);
     (postings, Some(Paths { order, crowds }))
 }

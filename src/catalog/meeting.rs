@@ -17,6 +17,8 @@ const LOPSIDED: usize = 32;
 const LOPSIDED_AFAR: usize = 128;
 /// Numbers of a list among which a place is found by counting.
 const COUNTED: usize = 2048;
+/// To find a stretch in a list takes as long as to read so many numbers.
+const STRETCH: usize = 50;
 /// Items that are looked at together, at least: first one, for those who need no more; then twice as many, up to so many.
 const TOGETHER: usize = 256;
 /// A path has one token of each codebook at most.
@@ -65,6 +67,7 @@ impl Meeting {
         // Tokens of the first two codebooks, the items of which are stretches.
         let (mut first, mut second) = (None, None);
         let in_order = index.code_order().filter(|_| path.iter().all(|&token| is_of(index, token)));
+        let second_too = has_stretches(index, path);
         for &token in path {
             let list = index.postings(token);
             if shortest.is_none_or(|shortest| list.len() < shortest.len()) {
@@ -72,7 +75,7 @@ impl Meeting {
             }
             match (token.codebook, in_order) {
                 (0, Some(_)) => first = Some(token.entry),
-                (1, Some(order)) if !order.pairs.is_empty() => second = Some(token.entry),
+                (1, Some(_)) if second_too => second = Some(token.entry),
                 _ => {
                     if let Some(place) = lists.get_mut(used) {
                         (*place, used) = (list, used + 1);
@@ -239,6 +242,23 @@ impl WithSimd for Count<'_> {
         }
         (before, until)
     }
+}
+
+/// Whether the items of the path's token of the second codebook are taken as stretches: where that is known, and costs less
+/// than to read two lists.
+pub(super) fn has_stretches(index: &Index, path: &[Token]) -> bool {
+    let of = |codebook: u8| path.iter().any(|token| token.codebook == codebook);
+    if !of(1) || index.code_order().is_none_or(|order| order.pairs.is_empty()) {
+        return false;
+    }
+    let (first, second) = two_shortest(index, path);
+    of(0) || first + second > index.codes().shape().entries * STRETCH * path.len()
+}
+
+/// Items of the two shortest lists of a path's tokens.
+pub(super) fn two_shortest(index: &Index, path: &[Token]) -> (usize, usize) {
+    let lens = path.iter().map(|&token| index.postings(token).len());
+    lens.fold((index.len(), index.len()), |(first, second), len| (first.min(len), second.min(first.max(len))))
 }
 
 /// Whether there is such a token.

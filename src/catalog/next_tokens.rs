@@ -12,14 +12,14 @@ use crate::domain::{ItemNumber, Token, share_out};
 use super::candidates::Candidates;
 use super::crowds::Mask;
 use super::index::Index;
-use super::meeting::{LONGEST, Meeting, is_of};
+use super::meeting::{LONGEST, Meeting, has_stretches, is_of, two_shortest};
 
 /// Candidates between two comparisons of what was met with what is possible, which cost as much as twenty of them.
 const COMPARED: usize = 256;
 /// A root that lacks no more of the eligible items is read as all of them less these.
 const MOST_REMOVED: usize = 4_096;
 /// Numbers to be read for which one more thread is worth waking.
-const WORTH_A_THREAD: usize = 50_000;
+const WORTH_A_THREAD: usize = 30_000;
 /// How much less is read where a token is of the first codebook, or of the second, whose items are stretches of the lists.
 const LESS_BY_FIRST: usize = 16;
 const LESS_BY_SECOND: usize = 3;
@@ -161,15 +161,14 @@ fn work(asked: Asked<'_>, path: &[Token]) -> usize {
     if (is_whole(index, root) || removed.is_some()) && kept(index, path).is_some() {
         return removed.map_or(0, <[_]>::len);
     }
-    // Those of the two shortest lists.
-    let lens = path.iter().map(|&token| index.postings(token).len());
-    let (first, second) =
-        lens.fold((root.len(), root.len()), |(first, second), len| (first.min(len), second.min(first.max(len))));
-    let has = |codebook: u8| path.iter().any(|token| token.codebook == codebook);
-    match index.code_order() {
-        Some(_) if has(0) => (first + second) / LESS_BY_FIRST,
-        Some(order) if has(1) && !order.pairs.is_empty() => (first + second) / LESS_BY_SECOND,
-        _ => first + second,
+    let (first, second) = two_shortest(index, path);
+    let (first, second) = (first.min(root.len()), second.min(root.len()));
+    if index.code_order().is_some() && path.iter().any(|token| token.codebook == 0) {
+        (first + second) / LESS_BY_FIRST
+    } else if has_stretches(index, path) {
+        (first + second) / LESS_BY_SECOND
+    } else {
+        first + second
     }
 }
 
