@@ -1,6 +1,7 @@
 //! How the cost of a request grows with its history, the beam, the codebooks, the catalogue and the batch.
 //!
 //!   cargo bench --bench decode [-- PICTURE.svg]          a table, and the curves as a picture
+//!   cargo bench --bench decode -- events batch           these alone, by words of their names
 //!   RAYON_NUM_THREADS=1 cargo bench --bench decode       one thread
 //!
 //! Networks and items are drawn at random (see `shop.rs`), d 128. One size moves, the others stay at: 20 events, beam 20,
@@ -51,11 +52,13 @@ const AXES: [Axis; 5] = [
 type Curve = Vec<(usize, [f64; ENGINES.len()])>;
 
 fn main() {
-    let picture = std::env::args().skip(1).find(|argument| argument.ends_with(".svg"));
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let (pictures, axes): (Vec<&String>, Vec<&String>) = arguments.iter().partition(|name| name.ends_with(".svg"));
     println!("{} threads, usual: {USUAL:?}\n", rayon::current_num_threads());
     println!("| what grows | to | beam p50 ms | draft p50 ms | exact p50 ms |\n|---|---|---|---|---|");
     let mut curves: Vec<(&str, Curve)> = Vec::new();
-    for (name, values, case) in AXES {
+    let wanted = |name: &str| axes.is_empty() || axes.iter().any(|axis| name.contains(axis.as_str()));
+    for (name, values, case) in AXES.into_iter().filter(|axis| wanted(axis.0)) {
         let mut curve = Curve::new();
         for &value in values {
             let took = measure(case(value));
@@ -72,8 +75,8 @@ fn main() {
         let grown = |at: usize| (late[at] / early[at]).powf(1.0 / doublings);
         println!("| {name} | {:.2} | {:.2} | {:.2} |", grown(0), grown(1), grown(2));
     }
-    if let Some(file) = picture {
-        std::fs::write(&file, draw(&curves)).unwrap();
+    for file in pictures {
+        std::fs::write(file, draw(&curves)).unwrap();
         println!("\nthe curves: {file}");
     }
 }

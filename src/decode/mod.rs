@@ -19,7 +19,6 @@ mod corp;
 mod dot;
 mod exact;
 mod expand;
-mod exponential;
 mod greatest;
 mod groups;
 mod job;
@@ -35,12 +34,12 @@ mod sums;
 mod tests;
 mod trail;
 mod watch;
+mod weights;
 
 pub(crate) use alone::alone;
 pub use bias::Bias;
 pub use corp::divergence;
 pub(crate) use dot::Dot;
-pub(crate) use exponential::exp;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use limits::Limits;
 pub(crate) use run::MOST_SCORES;
@@ -49,3 +48,4 @@ pub use scoring::{Advance, Margins, PathModel, PathState, Placement, Shape, Toke
 pub use settings::{DecodeSettings, Engine, Expansion};
 pub(crate) use sums::{BYTE, tabulate};
 pub use watch::Part;
+pub(crate) use weights::{best_of, exp, weigh};

@@ -7,14 +7,14 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::domain::{CodeShape, CodeTable, ItemNumber, share_out};
 
 use super::dot::Dot;
-use super::exponential::exp;
 use super::scoring::TokenVectors;
+use super::weights::{best_of, weigh};
 
 /// No score is further from zero. What is further, infinite or no number at all counts as -LIMIT: the worst.
 const LIMIT: f32 = 1e9;
 
-/// Independent sums that vector registers hold, so that loops vectorise with a fixed order of additions.
-const LANES: usize = 16;
+/// Weights that are summed as f32; such sums are summed as f64.
+const SUMMED: usize = 256;
 
 /// Scores that are looked at together.
 const BLOCK: usize = 64;
@@ -330,10 +330,9 @@ impl WithSimd for Weigh<'_> {
     type Output = (f32, f64);
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> (f32, f64) {
-        let best = greatest(self.0);
-        self.0.iter_mut().for_each(|weight| *weight = exp(*weight - best));
-        (best, total(self.0))
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, f64) {
+        let best = best_of(simd, self.0);
+        (best, self.0.chunks_mut(SUMMED).map(|scores| f64::from(weigh(simd, scores, best))).sum())
     }
 }
 
@@ -344,38 +343,16 @@ impl WithSimd for Sum<'_> {
     type Output = (f32, f64);
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> (f32, f64) {
-        let best = greatest(self.0);
-        let mut lanes = [0.0f64; LANES];
-        let blocks = self.0.chunks_exact(LANES);
-        let rest: f64 = blocks.remainder().iter().map(|&score| f64::from(exp(score - best))).sum();
-        for block in blocks {
-            (0..LANES).for_each(|lane| lanes[lane] += f64::from(exp(block[lane] - best)));
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, f64) {
+        let best = best_of(simd, self.0);
+        let (mut room, mut sum) = ([0.0; SUMMED], 0.0);
+        for scores in self.0.chunks(SUMMED) {
+            let room = &mut room[..scores.len()];
+            room.copy_from_slice(scores);
+            sum += f64::from(weigh(simd, room, best));
         }
-        (best, lanes.iter().sum::<f64>() + rest)
+        (best, sum)
     }
-}
-
-#[inline(always)]
-fn greatest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::MIN; LANES];
-    let blocks = values.chunks_exact(LANES);
-    let rest = blocks.remainder().iter().copied().fold(f32::MIN, f32::max);
-    for block in blocks {
-        (0..LANES).for_each(|lane| lanes[lane] = lanes[lane].max(block[lane]));
-    }
-    lanes.iter().copied().fold(rest, f32::max)
-}
-
-#[inline(always)]
-fn total(values: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; LANES];
-    let blocks = values.chunks_exact(LANES);
-    let rest: f64 = blocks.remainder().iter().map(|&value| f64::from(value)).sum();
-    for block in blocks {
-        (0..LANES).for_each(|lane| lanes[lane] += f64::from(block[lane]));
-    }
-    lanes.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::decode::{Dot, exp};
+use super::softmax::soften;
+use crate::decode::Dot;
 
 /// How the numbers of queries, keys and values fall into heads.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +61,7 @@ impl<M: Memory> WithSimd for Attend<'_, M> {
                     dot.add(simd, query, &key[part.clone()]);
                     *weight = dot.total(simd) * scale;
                 }
-                soften(weights);
+                soften(simd, weights);
                 for (block, out) in out.chunks_mut(S::F32_LANES).enumerate() {
                     let start = part.start + block * S::F32_LANES;
                     let mut sum = simd.splat_f32s(0.0);
@@ -82,17 +83,4 @@ fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
         Some(whole) => *whole,
         None => simd.partial_load_f32s(from),
     }
-}
-
-/// Softmax in its place.
-#[inline(always)]
-fn soften(weights: &mut [f32]) {
-    let best = weights.iter().copied().fold(f32::MIN, f32::max);
-    let mut sum = 0.0;
-    for weight in weights.iter_mut() {
-        *weight = exp(*weight - best);
-        sum += *weight;
-    }
-    let scale = 1.0 / sum;
-    weights.iter_mut().for_each(|weight| *weight *= scale);
 }

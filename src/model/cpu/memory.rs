@@ -5,7 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::attention::Heads;
 use super::gemm::{Packed, Put};
 use super::layers::sized;
-use crate::decode::exp;
+use crate::decode::{best_of, weigh};
 
 /// Queries that are read at once: of a long history, the later events are spared the earlier ones.
 const QUERIES: usize = 64;
@@ -25,6 +25,8 @@ pub struct EventMemory {
 pub struct HeadRoom {
     queries: Vec<f32>,
     weights: Vec<f32>,
+    /// For each query what its weights are to be multiplied by.
+    scales: Vec<f32>,
     read: Vec<f32>,
     /// What the weights of all heads are added to, `[queries, events]`; empty: they are not told.
     pub looked: Vec<f32>,
@@ -76,6 +78,7 @@ impl EventMemory {
             let events = first.map_or(self.events, |first| self.events.min(first + count));
             let queries = sized(&mut room.queries, count * per);
             let weights = sized(&mut room.weights, count * events);
+            let scales = sized(&mut room.scales, count);
             let read = sized(&mut room.read, count * per);
             for (head, (keys, values)) in self.keys.iter().zip(&self.values).enumerate() {
                 let part = head * per..(head + 1) * per;
@@ -83,38 +86,41 @@ impl EventMemory {
                     query.iter_mut().zip(&row[part.clone()]).for_each(|(query, value)| *query = value * scale);
                 }
                 keys.corner_product((per, events), queries, &[], weights, Put::Set);
-                Arch::new().dispatch(Soften { weights, events, first });
-                let looked = room.looked.iter_mut().skip(block * QUERIES * events);
-                looked.zip(&*weights).for_each(|(looked, weight)| *looked += weight);
+                Arch::new().dispatch(Weigh { weights, events, first, scales });
+                let looked = room.looked.chunks_exact_mut(events).skip(block * QUERIES);
+                for (looked, (weights, scale)) in looked.zip(weights.chunks_exact(events).zip(&*scales)) {
+                    looked.iter_mut().zip(weights).for_each(|(looked, weight)| *looked += weight * scale);
+                }
                 values.corner_product((events, per), weights, &[], read, Put::Set);
-                for (out, read) in out.chunks_exact_mut(heads.width).zip(read.chunks_exact(per)) {
-                    out[part.clone()].copy_from_slice(read);
+                let out = out.chunks_exact_mut(heads.width).map(|out| &mut out[part.clone()]);
+                for ((out, read), scale) in out.zip(read.chunks_exact(per)).zip(&*scales) {
+                    out.iter_mut().zip(read).for_each(|(out, read)| *out = read * scale);
                 }
             }
         }
     }
 }
 
-/// Softmax of each row in its place.
-struct Soften<'a> {
+/// Turns each row of scores into weights and tells what to multiply them by, so that they become its softmax.
+struct Weigh<'a> {
     weights: &'a mut [f32],
     events: usize,
     /// The event that the first row belongs to, the next row to the next, where a row sees no later one than its own.
     first: Option<usize>,
+    scales: &'a mut [f32],
 }
 
-impl WithSimd for Soften<'_> {
+impl WithSimd for Weigh<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (at, row) in self.weights.chunks_exact_mut(self.events).enumerate() {
-            let (seen, hidden) = row.split_at_mut(self.first.map_or(self.events, |first| first + at + 1));
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { weights, events, first, scales } = self;
+        for (at, (row, scale)) in weights.chunks_exact_mut(events).zip(scales).enumerate() {
+            let (seen, hidden) = row.split_at_mut(first.map_or(events, |first| first + at + 1));
             hidden.fill(0.0);
-            let best = seen.iter().copied().fold(f32::MIN, f32::max);
-            seen.iter_mut().for_each(|weight| *weight = exp(*weight - best));
-            let scale = 1.0 / seen.iter().sum::<f32>();
-            seen.iter_mut().for_each(|weight| *weight *= scale);
+            let best = best_of(simd, seen);
+            *scale = 1.0 / weigh(simd, seen, best);
         }
     }
 }

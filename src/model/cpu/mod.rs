@@ -13,6 +13,7 @@ mod layers;
 mod memory;
 mod network;
 mod scorer;
+mod softmax;
 #[cfg(test)]
 mod tests;
 mod vectors;

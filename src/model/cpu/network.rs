@@ -10,8 +10,9 @@ use super::encoder::{Encoder, events};
 use super::gemm::Put;
 use super::layers::{FeedForward, Linear, Norm, Room, sized};
 use super::memory::EventMemory;
+use super::softmax::soften_rows;
 use super::vectors::{Items, resized};
-use crate::decode::{Placement, exp};
+use crate::decode::Placement;
 use crate::domain::{CodeTable, HistoryEntry, share_out};
 use crate::model::block;
 use crate::model::scorer::{ScorerError, floats};
@@ -321,7 +322,7 @@ impl CpuNetwork {
         self.refinement_head.forward(normed, refinements, Put::Set);
         if !beliefs.is_empty() {
             self.category_head.forward(normed, beliefs, Put::Set);
-            beliefs.chunks_exact_mut(self.category_head.outer()).for_each(soften);
+            soften_rows(beliefs, self.category_head.outer());
         }
     }
 
@@ -380,14 +381,6 @@ impl DecoderBlock {
             rest = others;
         }
     }
-}
-
-/// Softmax in its place.
-fn soften(row: &mut [f32]) {
-    let best = row.iter().copied().fold(f32::MIN, f32::max);
-    row.iter_mut().for_each(|value| *value = exp(*value - best));
-    let scale = 1.0 / row.iter().sum::<f32>();
-    row.iter_mut().for_each(|value| *value *= scale);
 }
 
 /// Path positions: each looks at those before it in its path, oldest first, and at itself. Nothing is copied when a path
