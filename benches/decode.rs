@@ -52,6 +52,8 @@ const AXES: [Axis; 5] = [
 type Curve = Vec<(usize, [f64; ENGINES.len()])>;
 
 fn main() {
+    // As the service: the thread that decodes is one of the pool.
+    rayon::ThreadPoolBuilder::new().use_current_thread().build_global().unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let (pictures, axes): (Vec<&String>, Vec<&String>) = arguments.iter().partition(|name| name.ends_with(".svg"));
     println!("{} threads, usual: {USUAL:?}\n", rayon::current_num_threads());

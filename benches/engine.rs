@@ -46,6 +46,8 @@ const WANTED: usize = 10;
 const WARM: usize = 3;
 
 fn main() {
+    // As the service: the thread that decodes is one of the pool.
+    rayon::ThreadPoolBuilder::new().use_current_thread().build_global().unwrap();
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let cuda = given.iter().any(|argument| argument == "cuda");
     let mut arguments = given.into_iter().filter(|argument| argument != "cuda");

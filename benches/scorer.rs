@@ -28,6 +28,8 @@ const WANTED: usize = 100;
 const SECONDS: f64 = 4.0;
 
 fn main() {
+    // As the service: the thread that decodes is one of the pool.
+    rayon::ThreadPoolBuilder::new().use_current_thread().build_global().unwrap();
     let given: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if given.is_empty() { vec![100_000, 1_000_000] } else { given };
     println!("{} threads, M {} x D {}, d {WIDTH}\n", rayon::current_num_threads(), SHAPE.codebooks, SHAPE.entries);

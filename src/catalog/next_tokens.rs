@@ -82,8 +82,8 @@ impl NextTokens {
 impl Among<'_> {
     /// For each path the tokens of its unused codebooks that some item of `root` has together with all of the path's
     /// tokens. Other threads of rayon's pool help; they are not waited for when they sleep if this is one of them (see
-    /// `rayon::ThreadPoolBuilder::use_current_thread`). Tokens are of the index's shape, each path's of different codebooks; tokens that are not lead to nothing. What was
-    /// looked up before is forgotten.
+    /// `rayon::ThreadPool::install`). Tokens are of the index's shape, each path's of different codebooks; tokens that are
+    /// not lead to nothing. What was looked up before is forgotten.
     pub fn look_up(&mut self, paths: &[&[Token]]) {
         let &mut Self { ref mut memory, index, root, ref mut compared } = self;
         let words = index.codes().shape().tokens().div_ceil(64);

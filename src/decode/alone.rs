@@ -1,4 +1,4 @@
-//! Whether a batch has the processor to itself.
+//! How much of the processor a batch has to itself.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +9,11 @@ static BATCHES: AtomicUsize = AtomicUsize::new(0);
 /// request is shared out among several only then.
 pub(crate) fn alone() -> bool {
     BATCHES.load(Ordering::Relaxed) <= 1
+}
+
+/// How many threads of its pool this batch may keep busy: its part, if others are decoded now, each by a pool of its own.
+pub(crate) fn threads_to_use() -> usize {
+    rayon::current_num_threads().div_ceil(BATCHES.load(Ordering::Relaxed).max(1))
 }
 
 /// Numbers of a walk over some that are worth a thread.

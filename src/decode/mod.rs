@@ -36,7 +36,7 @@ mod trail;
 mod watch;
 mod weights;
 
-pub(crate) use alone::alone;
+pub(crate) use alone::{alone, threads_to_use};
 pub use bias::Bias;
 pub use corp::divergence;
 pub(crate) use dot::Dot;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::catalog::Index;
 use crate::domain::{History, breathe};
 
-use super::alone::Counted;
+use super::alone::{Counted, threads_to_use};
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
 use super::near::sharpen;
@@ -246,7 +246,7 @@ fn share<T: Send>(
     watch: Watch,
     run: impl Fn(&mut T, &mut Scratch) + Sync,
 ) {
-    let threads = rayon::current_num_threads().clamp(1, work.len().max(1));
+    let threads = threads_to_use().clamp(1, work.len().max(1));
     scratches.resize_with(threads.max(scratches.len()), || Scratch::new(watch));
     scratches.iter_mut().for_each(|scratch| scratch.lone = work.len() == 1);
     let share = work.len().div_ceil(threads).max(1);

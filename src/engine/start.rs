@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -26,6 +27,9 @@ pub enum EngineError {
     /// No thread was to be had.
     #[error("engine thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The threads that share its work were not to be had.
+    #[error("engine threads: {0}")]
+    Threads(#[from] ThreadPoolBuildError),
     /// The network could not be built.
     #[error("network: {0}")]
     Build(String),
@@ -57,7 +61,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Builds the network and warms it up, in the quiet thread where there is one, and lets requests into a thread of its own.
+    /// Builds the network and warms it up, in the quiet thread where there is one, and lets requests into a thread of its own,
+    /// one of a pool that shares its work: it takes back what none of the others has begun, and never waits for one to wake.
     /// Resolves when the engine is warm, or with the reason why it will not be; then the thread has ended. When the future
     /// is dropped, the thread ends after its warm-up.
     pub async fn start<M, E>(
@@ -75,8 +80,11 @@ impl Engine {
         let name = self.name.clone();
         let growths = Arc::<Growths>::default();
         let waiting = Arc::clone(&growths);
+        let named = name.clone();
+        let pool = ThreadPoolBuilder::new().thread_name(move |at| format!("engine-{named}-{at}")).build()?;
         let thread = std::thread::Builder::new().name(format!("engine-{name}")).spawn(move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| self.live(build, warm, worker, &waiting)));
+            let life = || pool.install(|| self.live(build, warm, worker, &waiting));
+            let ended = catch_unwind(AssertUnwindSafe(life));
             if let Err(panic) = ended {
                 tracing::error!(engine = %self.name, panic = panic_text(panic.as_ref()), "engine stopped");
             }

@@ -106,6 +106,24 @@ async fn warm_up_visits_every_shape_before_the_engine_is_ready() {
 }
 
 #[tokio::test]
+async fn each_engine_works_on_a_thread_of_its_own_pool() {
+    let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let mut engines = Vec::new();
+    for name in ["one", "other"] {
+        let (mut plan, told) = (engine(index(10)), told.clone());
+        plan.name = name.into();
+        let build = move || {
+            let named = std::thread::current().name().map(str::to_owned);
+            told.send((named, rayon::current_thread_index())).map(|()| FakeModel::default())
+        };
+        engines.push(plan.start(build).await.unwrap());
+        let (named, at) = hears.recv().await.unwrap();
+        assert_eq!(named, at.map(|at| format!("engine-{name}-{at}")));
+        assert!(at.is_some());
+    }
+}
+
+#[tokio::test]
 async fn what_goes_wrong_at_the_start_is_told() {
     let failed = engine(index(10)).start(|| Err::<FakeModel, _>("no weights")).await;
     assert!(matches!(failed, Err(EngineError::Build(reason)) if reason == "no weights"));

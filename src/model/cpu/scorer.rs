@@ -9,7 +9,7 @@ use super::encoder::events;
 use super::layers::Room;
 use super::memory::EventMemory;
 use super::network::{CpuNetwork, PathRow, Read, Said};
-use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors, alone};
+use crate::decode::{Advance, Margins, PathModel, PathState, Placement, TokenVectors, alone, threads_to_use};
 use crate::domain::{CodeShape, CodeTable, History, HistoryEntry, ItemNumber, share_out};
 use crate::model::placed::check_growth;
 use crate::model::scorer::{ScorerError, check_codes, check_histories};
@@ -71,7 +71,7 @@ impl CpuScorer {
     /// How many threads share so many multiplications for some requests: more than one to a request only if nobody else is
     /// served meanwhile.
     fn threads(&mut self, work: usize, requests: usize) -> usize {
-        let all = rayon::current_num_threads();
+        let all = threads_to_use();
         let most = if alone() { all } else { requests.clamp(1, all) };
         let threads = (work / WORTH_A_THREAD).clamp(1, most);
         self.rooms.resize_with(threads.max(self.rooms.len()), Room::default);
