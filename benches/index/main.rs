@@ -1,9 +1,9 @@
 //! The index at scale: built, saved, read, and asked.
 //!
 //!   cargo bench --bench index                                    criterion, 10^5 and 10^6 items
-//!   cargo bench --bench index -- --table 10000000 [uniform] [paths|ordered] [DIR]
-//!       one catalogue's figures. paths: made for look-ups of paths; ordered: the same, of items that come in the order of
-//!       their codes; DIR: where it is saved
+//!   cargo bench --bench index -- --table 10000000 [uniform] [usual] [DIR]
+//!       one catalogue's figures, of an index that is made for look-ups of paths. uniform: any code is alike likely; usual: of
+//!       an index as the service makes it, items numbered as they come; DIR: where it is saved
 //!
 //! `REG4REC_BENCH_ITEMS=10000000` lets criterion measure other sizes, separated by commas.
 
@@ -32,15 +32,10 @@ fn main() {
         ["--ask", items, path] => table::ask(items.parse().unwrap(), (*path).into()),
         ["--table", items, rest @ ..] => {
             let codes = if rest.contains(&"uniform") { Codes::Uniform } else { Codes::Clustered };
-            let ordered = rest.contains(&"ordered");
-            let for_paths = ordered || rest.contains(&"paths");
-            let dir =
-                rest.iter().find(|text| !text.starts_with('-') && !["uniform", "paths", "ordered"].contains(*text));
+            let for_paths = !rest.contains(&"usual");
+            let dir = rest.iter().find(|text| !text.starts_with('-') && !["uniform", "usual"].contains(*text));
             let dir = dir.map_or_else(std::env::temp_dir, Into::into);
-            let mut shop = Shop::new(items.replace('_', "").parse().unwrap(), codes);
-            if ordered {
-                shop = shop.in_code_order();
-            }
+            let shop = Shop::new(items.replace('_', "").parse().unwrap(), codes);
             table::build(&shop, for_paths, &dir);
         }
         _ => measure(&mut Criterion::default().configure_from_args()),

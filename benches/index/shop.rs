@@ -56,15 +56,13 @@ pub struct Drawn {
 pub struct Shop {
     pub items: usize,
     codes: Codes,
-    /// The items in the order of their codes, where they come so.
-    order: Option<Vec<u32>>,
     /// Up to which share of items each cluster reaches.
     clusters: Vec<f64>,
 }
 
 impl std::fmt::Display for Shop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}{}", self.codes, if self.order.is_some() { ", in the order of their codes" } else { "" })
+        write!(f, "{:?}", self.codes)
     }
 }
 
@@ -77,17 +75,7 @@ impl Shop {
             reached += weight / total;
             reached
         });
-        Self { items, codes, order: None, clusters: clusters.collect() }
-    }
-
-    /// The same items, numbered in the order of their codes.
-    pub fn in_code_order(mut self) -> Self {
-        use rayon::prelude::*;
-        let coded = |n: u32| (self.code(n as usize), n);
-        let mut order: Vec<([u16; 8], u32)> = (0..self.items as u32).into_par_iter().map(coded).collect();
-        order.par_sort_unstable();
-        self.order = Some(order.into_iter().map(|(_, n)| n).collect());
-        self
+        Self { items, codes, clusters: clusters.collect() }
     }
 
     /// Ten letters and digits, as Amazon's.
@@ -118,9 +106,8 @@ impl Shop {
         code
     }
 
-    /// The item with this number.
-    pub fn item(&self, number: usize) -> Drawn {
-        let n = self.order.as_ref().map_or(number, |order| order[number] as usize);
+    /// The item that comes n-th.
+    pub fn item(&self, n: usize) -> Drawn {
         let of = |what: u64| share([n as u64, what, 1]);
         let (cluster, code) = (self.cluster(n), self.code(n));
         let brands = (self.items / 100).max(10) as f64;

@@ -229,6 +229,12 @@ impl AttributesDraft {
         self.brand_of.push(brand.map_or(0, |name| self.brands.number(name) + 1));
         self.prices.push(price.unwrap_or(f32::NAN));
     }
+
+    /// Those of these items, in their order.
+    pub(super) fn in_order(self, items: &[u32]) -> Self {
+        let prices = items.iter().map(|&item| self.prices[item as usize]).collect();
+        Self { kind_of: self.kind_of.in_order(items), brand_of: self.brand_of.in_order(items), prices, ..self }
+    }
 }
 
 /// Distinct names as they come in.

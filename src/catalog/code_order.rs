@@ -1,4 +1,4 @@
-//! Items by places in the order of their codes.
+//! Items in the order of their codes.
 
 use std::ops::Range;
 
@@ -6,17 +6,14 @@ use rayon::prelude::*;
 
 use crate::domain::{CodeTable, ItemNumber, Token};
 
-use super::column::Column;
 use super::postings::List;
 
-/// Says which item stands at which place when items are in the order of their codes. Lists of places instead of item numbers
-/// make look-ups of several tokens read less: items of like codes stand together, so that two lists share few stretches. The
-/// first codebook needs no lists at all: the items of each of its entries are one stretch. Those of an entry of the second are
-/// a stretch within each of these, and in large catalogues it is known where.
+/// Where the items of a token stand when items are numbered in the order of their codes. Look-ups of several tokens then read
+/// less: items of like codes stand together, so that two lists share few stretches. The first codebook needs no lists at all:
+/// the items of each of its entries are one stretch. Those of an entry of the second are a stretch within each of these, and in
+/// large catalogues it is known where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CodeOrder {
-    /// `[items]`: the item at each place; none where items are numbered in the order of their codes.
-    pub(super) items: Option<Column>,
     /// `[D + 1]`: where the items of each entry of the first codebook begin.
     pub(super) runs: Vec<u32>,
     /// `[D * D + 1]`: where the items of each entry of the first codebook with each of the second begin; empty where that
@@ -28,68 +25,39 @@ pub(super) struct CodeOrder {
 const ITEMS_A_PAIR: usize = 8;
 
 impl CodeOrder {
-    /// Sorts the items, on all threads; answers also the codes by place, `[items, M]`. Items whose codes agree in as many
-    /// codebooks as 64 bits hold are in the order of their numbers.
-    pub(super) fn of(codes: &CodeTable) -> (Self, CodeTable) {
+    /// Of items whose codes are in order.
+    pub(super) fn of(codes: &CodeTable) -> Self {
         let (shape, items) = (codes.shape(), codes.items());
-        let bits = usize::BITS - (shape.entries - 1).leading_zeros();
-        let read = (64 / bits as usize).min(shape.codebooks);
-        let key = |item: ItemNumber| {
-            codes.code(item).iter().take(read).fold(0u64, |key, &entry| key << bits | u64::from(entry))
-        };
         let runs = begins(shape.entries, codes_of(codes, 0));
         let large = shape.codebooks > 1 && has_pairs(shape.entries, items);
         let pairs = large.then(|| {
             let pair = codes_of(codes, 0).zip(codes_of(codes, 1));
             begins(shape.entries * shape.entries, pair.map(|(first, second)| first * shape.entries + second))
         });
-        let pairs = pairs.unwrap_or_default();
-
-        let ascending = |item: ItemNumber| key(item) <= key(item + 1);
-        if (0..items.saturating_sub(1) as ItemNumber).into_par_iter().all(ascending) {
-            return (Self { items: None, runs, pairs }, codes.clone());
-        }
-        let mut order: Vec<(u64, ItemNumber)> =
-            (0..items as ItemNumber).into_par_iter().map(|item| (key(item), item)).collect();
-        order.par_sort_unstable();
-        let width = (1..4).find(|width| items >> (8 * width) == 0).unwrap_or(4);
-        let numbers = order.iter().flat_map(|(_, item)| item.to_le_bytes().into_iter().take(width));
-        let mut bytes = Vec::with_capacity(items * width);
-        bytes.extend(numbers);
-        let by_place = codes.in_order(order.iter().map(|(_, item)| *item));
-        (Self { items: Some(Column { width, bytes }), runs, pairs }, by_place)
+        Self { runs, pairs: pairs.unwrap_or_default() }
     }
 
     /// What was saved, or what is wrong with it.
-    pub(super) fn of_parts(
-        items: Option<Column>,
-        runs: Vec<u32>,
-        pairs: Vec<u32>,
-        count: usize,
-        entries: usize,
-    ) -> Result<Self, String> {
+    pub(super) fn of_parts(runs: Vec<u32>, pairs: Vec<u32>, items: usize, entries: usize) -> Result<Self, String> {
         let begin = |begins: &[u32], keys: usize| {
             begins.len() == keys + 1
                 && begins.windows(2).all(|two| two[0] <= two[1])
-                && (begins.first(), begins.last()) == (Some(&0), Some(&(count as u32)))
+                && (begins.first(), begins.last()) == (Some(&0), Some(&(items as u32)))
         };
         if !begin(&runs, entries) || !(pairs.is_empty() || begin(&pairs, entries * entries)) {
             return Err("order: stretches of another catalogue".to_owned());
         }
-        if items.iter().flat_map(Column::iter).any(|item| item as usize >= count) {
-            return Err("order: items that there are not".to_owned());
-        }
-        Ok(Self { items, runs, pairs })
+        Ok(Self { runs, pairs })
     }
 
-    /// A token's list of places, told as items; `list` is what the postings hold of it.
+    /// A token's items; `list` is what the postings hold of it.
     pub(super) fn list<'a>(&'a self, token: Token, list: List<'a>) -> List<'a> {
         let entry = usize::from(token.entry);
         let run = match (token.codebook, self.runs.get(entry), self.runs.get(entry + 1)) {
             (0, Some(&start), Some(&end)) => (start, end),
             _ => (0, 0),
         };
-        list.by_place(run, self.items.as_ref())
+        list.or_run(run)
     }
 
     /// Where the items stand that have an entry of the second codebook: with one of the first, or with each of them, one after
@@ -106,8 +74,27 @@ impl CodeOrder {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.items.as_ref().map_or(0, |items| items.bytes.len()) + 4 * (self.runs.len() + self.pairs.len())
+        4 * (self.runs.len() + self.pairs.len())
     }
+}
+
+/// The items in the order of their codes, sorted on all threads; none where they come so. Those whose codes agree in as many
+/// codebooks as 64 bits hold stay in the order in which they come.
+pub(super) fn in_code_order(codes: &CodeTable) -> Option<Vec<ItemNumber>> {
+    let (shape, items) = (codes.shape(), codes.items());
+    let bits = usize::BITS - (shape.entries - 1).leading_zeros();
+    let read = (64 / bits as usize).min(shape.codebooks);
+    let key =
+        |item: ItemNumber| codes.code(item).iter().take(read).fold(0u64, |key, &entry| key << bits | u64::from(entry));
+    let ascending = |item: ItemNumber| key(item) <= key(item + 1);
+    if (0..items.saturating_sub(1) as ItemNumber).into_par_iter().all(ascending) {
+        return None;
+    }
+    let mut order: Vec<(u64, ItemNumber)> =
+        (0..items as ItemNumber).into_par_iter().map(|item| (key(item), item)).collect();
+    order.par_sort_unstable();
+    // Copied: taken over, it would keep the memory of the keys.
+    Some(order.iter().map(|&(_, item)| item).collect())
 }
 
 /// Whether so many items are enough to say where those of each pair of entries stand.

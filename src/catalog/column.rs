@@ -34,6 +34,15 @@ impl Column {
         entry.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
     }
 
+    /// The numbers at these places, in their order.
+    pub(super) fn in_order(&self, places: &[u32]) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for place in places.iter().map(|&place| place as usize * self.width) {
+            bytes.extend_from_slice(&self.bytes[place..place + self.width]);
+        }
+        Self { width: self.width, bytes }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.bytes
             .chunks_exact(self.width)
@@ -63,6 +72,8 @@ mod tests {
         assert_eq!(column.iter().collect::<Vec<_>>(), values);
         assert!(values.iter().enumerate().all(|(at, &value)| column.get(at) == value));
         assert_eq!((column.width, column.len(), column.get(9)), (4, 9, 0));
+        let ordered = column.in_order(&[8, 0, 7]);
+        assert_eq!(ordered.iter().collect::<Vec<_>>(), [3, 0, u32::MAX]);
         let mut narrow = Column::default();
         (0..300).for_each(|value| narrow.push(value % 256));
         assert_eq!((narrow.width, narrow.bytes.len()), (1, 300));

@@ -43,6 +43,14 @@ impl Texts {
         self.text.get(base.checked_add(start)?..base.checked_add(self.ends.get(number) as usize)?)
     }
 
+    /// The texts of these numbers, in their order.
+    pub(super) fn in_order(self, numbers: &[u32]) -> Self {
+        let mut ordered = Self::default();
+        ordered.text.reserve_exact(self.text.len());
+        numbers.iter().for_each(|&number| ordered.push(self.get(number as usize).unwrap_or_default()));
+        ordered
+    }
+
     /// Gives back what growing reserved.
     pub(super) fn shrink(&mut self) {
         self.text.shrink_to_fit();

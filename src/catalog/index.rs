@@ -68,7 +68,7 @@ pub struct Index {
     pub(super) version: String,
 }
 
-/// What an index for look-ups of paths has beside the others' parts; its postings are of places.
+/// What an index for look-ups of paths has beside the others' parts; its items are numbered in the order of their codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Paths {
     pub(super) order: CodeOrder,
@@ -235,8 +235,7 @@ impl Index {
         &self.version
     }
 
-    /// The items whose code holds the token, eligible or not: lowest number first, or, in an index for look-ups of paths, in
-    /// the order of their codes.
+    /// The items whose code holds the token, eligible or not: lowest number first.
     pub fn postings(&self, token: Token) -> List<'_> {
         let list = self.postings.of(self.codes.shape().flat(token));
         self.code_order().map_or(list, |order| order.list(token, list))
@@ -245,11 +244,6 @@ impl Index {
     /// Of an index for look-ups of paths: the order of codes.
     pub(super) fn code_order(&self) -> Option<&CodeOrder> {
         self.paths.as_ref().map(|paths| &paths.order)
-    }
-
-    /// Whether items are known to be numbered in the order of their codes.
-    pub(super) fn is_in_code_order(&self) -> bool {
-        self.code_order().is_some_and(|order| order.items.is_none())
     }
 
     /// What may follow a path of two tokens and more that many items have; none where it is not kept.

@@ -46,8 +46,6 @@ struct Wanted<'a> {
     path: &'a [Token],
     /// Long lists of some of the path's tokens.
     lists: &'a [List<'a>],
-    /// Says which item a number of the lists stands for.
-    named: List<'a>,
 }
 
 impl Meeting {
@@ -92,7 +90,7 @@ impl Meeting {
             shortest.iter().filter(|&item| has_all(item)).all(take);
             return;
         }
-        let wanted = Wanted { index, root, path, lists: &lists[..used], named: shortest };
+        let wanted = Wanted { index, root, path, lists: &lists[..used] };
         self.found.clear();
         self.together = 1;
         let mut within = |stretch: Range<usize>| self.within(stretch, &wanted, &mut take);
@@ -116,7 +114,7 @@ impl Meeting {
         take: &mut impl FnMut(ItemNumber) -> bool,
     ) -> bool {
         let &Wanted { index, lists, .. } = wanted;
-        let lopsided = if index.is_in_code_order() { LOPSIDED } else { LOPSIDED_AFAR };
+        let lopsided = if index.code_order().is_some() { LOPSIDED } else { LOPSIDED_AFAR };
         if lists.is_empty() {
             return stretch.into_iter().all(|place| {
                 self.found.push(place as ItemNumber);
@@ -150,15 +148,14 @@ impl Meeting {
 
     /// Gives what was found and is wanted to `take`; answers whether it never said no.
     fn give(&mut self, wanted: &Wanted<'_>, take: &mut impl FnMut(ItemNumber) -> bool) -> bool {
-        let Wanted { index, root, path, named, .. } = *wanted;
+        let Wanted { index, root, path, .. } = *wanted;
         let codes = index.codes();
         let mut items = [0; TOGETHER];
         let mut rest = &self.found[..];
         while !rest.is_empty() {
             let (together, others) = rest.split_at(self.together.min(rest.len()));
             let mut kept = 0;
-            for &number in together {
-                let item = named.item(number);
+            for &item in together {
                 items[kept] = item;
                 kept += usize::from(root.contains(item) && path.iter().all(|&token| codes.holds(item, token)));
             }

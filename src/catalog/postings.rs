@@ -4,8 +4,6 @@ use rayon::prelude::*;
 
 use crate::domain::{CodeTable, ItemNumber, breathe};
 
-use super::column::Column;
-
 /// Items whose numbers share their upper half.
 pub(super) const BLOCK: usize = 1 << 16;
 
@@ -168,7 +166,7 @@ fn is_long(len: u32, blocks: usize) -> bool {
     len as usize > 2 * blocks
 }
 
-/// The items of one key, lowest number first; of an index in the order of codes, in that order.
+/// The items of one key, lowest number first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct List<'a> {
     /// Of a long list where each block begins.
@@ -179,8 +177,6 @@ pub struct List<'a> {
     whole: &'a [ItemNumber],
     /// Numbers that follow each other, from and to: all of a list that is kept so.
     run: (ItemNumber, ItemNumber),
-    /// The item at each place, where the list's numbers are places.
-    items: Option<&'a Column>,
 }
 
 impl<'a> List<'a> {
@@ -213,24 +209,14 @@ impl<'a> List<'a> {
         self.lows.get(start as usize..end).unwrap_or(&[])
     }
 
-    /// The list of places: those in it, or those from `run.0` up to `run.1`. `items` says who stands there.
-    pub(super) fn by_place(self, run: (ItemNumber, ItemNumber), items: Option<&'a Column>) -> Self {
-        Self { run, items, ..self }
+    /// This list, or if it is empty the numbers from `run.0` up to `run.1`.
+    pub(super) fn or_run(self, run: (ItemNumber, ItemNumber)) -> Self {
+        Self { run, ..self }
     }
 
-    /// The ends of that stretch.
-    pub(super) fn ends(self) -> (ItemNumber, ItemNumber) {
-        self.run
-    }
-
-    /// The places that are all of a list that is kept as the two ends of a stretch.
+    /// The numbers that are all of a list that is kept as the two ends of a stretch.
     pub(super) fn run(self) -> Option<std::ops::Range<usize>> {
         (self.run.0 < self.run.1).then_some(self.run.0 as usize..self.run.1 as usize)
-    }
-
-    /// The item that a number of the list stands for.
-    pub(super) fn item(self, number: ItemNumber) -> ItemNumber {
-        self.items.map_or(number, |items| items.get(number as usize))
     }
 
     /// The number at a position; `block` is the block of the last position asked for, which was not after this one.
@@ -278,7 +264,7 @@ impl Iterator for Numbers<'_> {
     fn next(&mut self) -> Option<ItemNumber> {
         let number = self.list.number_at(self.at, &mut self.block)?;
         self.at += 1;
-        Some(self.list.item(number))
+        Some(number)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -289,7 +275,6 @@ impl Iterator for Numbers<'_> {
     // Block by block, so that a walk over a whole list does not look for its block at every number.
     fn fold<B, F: FnMut(B, ItemNumber) -> B>(self, first: B, mut f: F) -> B {
         let Self { list, at, .. } = self;
-        let mut f = |result, number| f(result, list.item(number));
         let mut result = list.whole.iter().skip(at).fold(first, |result, &number| f(result, number));
         if let Some(run) = list.run() {
             result = run.skip(at).fold(result, |result, place| f(result, place as ItemNumber));

@@ -73,9 +73,6 @@ impl Index {
             out.put("cooccurrence", cooccurrence.words())?;
         }
         if let Some(Paths { order, crowds }) = &self.paths {
-            if let Some(items) = &order.items {
-                put_column(&mut out, "order", items)?;
-            }
             out.put("order.runs", &order.runs)?;
             out.put("order.pairs", &order.pairs)?;
             out.put("crowds.parents", &crowds.parents)?;
@@ -190,8 +187,7 @@ fn codes(file: &SectionReader, shape: CodeShape, items: usize) -> Result<CodeTab
 fn paths(file: &SectionReader, shape: CodeShape, items: usize) -> Result<Option<Paths>, String> {
     let Ok(runs) = file.section("order.runs") else { return Ok(None) };
     let runs = file.take(&runs.name)?;
-    let places = file.fact("order.width").map(|_| column(file, "order", items)).transpose()?;
-    let order = CodeOrder::of_parts(places, runs, file.take("order.pairs")?, items, shape.entries)?;
+    let order = CodeOrder::of_parts(runs, file.take("order.pairs")?, items, shape.entries)?;
     let (parents, lasts) = (file.take("crowds.parents")?, file.take("crowds.lasts")?);
     let crowds =
         Crowds::of_parts(shape, parents, lasts, file.take("crowds.masks")?).ok_or("crowds: of another shape")?;

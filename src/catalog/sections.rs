@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use serde::{Deserialize, Serialize};
 
 /// What every such file begins and ends with: the format's version in it.
-const MAGIC: [u8; 8] = *b"R4RIDX01";
+const MAGIC: [u8; 8] = *b"R4RIDX02";
 const ALIGNMENT: u64 = 64;
 /// The table's place, its length and checksum, and the magic again.
 const TRAILER: u64 = 8 + 4 + 4 + 8;

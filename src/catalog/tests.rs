@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::domain::{CodeShape, CodeTable, Filter, Item, ItemNumber, Token};
 
-use super::{Candidates, CatalogError, CatalogItem, Cooccurrence, Index};
+use super::{Candidates, CatalogError, CatalogItem, Cooccurrence, Index, IndexBuilder, Row};
 
 fn entry(id: &str) -> CatalogItem {
     let item = Item { id: id.into(), title: None, brand: None, categories: vec![], price: None, eligible: true };
@@ -33,6 +33,49 @@ fn a_bad_item_is_named_with_the_reason() {
     assert!(refusal(|b| b.prior = f32::NEG_INFINITY).contains("prior -inf"));
     let short = build(vec![entry("a")], CodeShape { codebooks: 1, entries: 2 }, vec![0, 1]);
     assert_eq!(short.unwrap_err(), CatalogError::Codes { items: 1, codes: 2 });
+}
+
+#[test]
+fn an_index_for_paths_numbers_items_in_the_order_of_their_codes_and_keeps_what_is_theirs() {
+    let shape = CodeShape { codebooks: 2, entries: 7 };
+    let entries: Vec<u16> = (0..300u32).map(|at| (at.wrapping_mul(0x9E37_79B9) >> 9) as u16 % 7).collect();
+    let items: Vec<CatalogItem> = (0..150u32)
+        .map(|n| CatalogItem {
+            item: Item {
+                id: format!("item-{n}"),
+                title: (n % 3 != 0).then(|| format!("Title {n}")),
+                brand: (n % 4 != 0).then(|| format!("brand {}", n % 9)),
+                categories: (0..n % 3).map(|level| format!("level {level} {}", n % 5)).collect(),
+                price: (n % 5 != 0).then_some(n as f32),
+                eligible: n % 6 != 0,
+            },
+            category: n % 2,
+            prior: -(n as f32),
+        })
+        .collect();
+    let index = |items: &[CatalogItem]| {
+        let mut builder = IndexBuilder::new(vec!["a".into(), "b".into()]).for_paths();
+        for entry in items {
+            builder.push(&Row::from(entry), entry.item.categories.iter().map(String::as_str)).unwrap();
+        }
+        builder.finish(CodeTable::new(shape, entries.clone()).unwrap(), "7".into())
+    };
+    let found = index(&items).unwrap();
+    for (entry, code) in items.iter().zip(entries.chunks(2)) {
+        let number = found.number(&entry.item.id).unwrap();
+        assert_eq!((found.item(number), found.codes().code(number).to_vec()), (entry.clone(), code.to_vec()));
+        assert_eq!(found.is_eligible(number), entry.item.eligible);
+    }
+    // By code, and those of one code as they came.
+    let came = |number| -> usize { found.item(number).item.id["item-".len()..].parse().unwrap() };
+    let keys: Vec<(Vec<u16>, usize)> =
+        (0..150).map(|number| (found.codes().code(number).to_vec(), came(number))).collect();
+    assert!(keys.is_sorted());
+
+    let mut twice = items;
+    twice[140].item.id = "item-3".into();
+    let refused = index(&twice).unwrap_err().to_string();
+    assert_eq!(refused, "item 140 (id \"item-3\"): the id is already that of item 3");
 }
 
 #[test]

@@ -41,6 +41,13 @@ impl TitleTexts {
         self.texts.push(title.unwrap_or_default());
     }
 
+    /// Those of these items, in their order.
+    pub(super) fn in_order(self, items: &[u32]) -> Self {
+        let mut ordered = Self::default();
+        items.iter().for_each(|&item| ordered.push(self.get(item as usize)));
+        ordered
+    }
+
     fn get(&self, item: usize) -> Option<&str> {
         let present = self.present.get(item / 64)? >> (item % 64) & 1 == 1;
         present.then(|| self.texts.get(item)).flatten()
