@@ -1,6 +1,8 @@
 //! From a history's inputs to its states.
 
+use std::iter::once;
 use std::mem::take;
+use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 
@@ -14,6 +16,9 @@ use crate::model::{Network, NetworkConfig};
 
 /// Shares of events are multiples of so many, as products take rows by eights and fours.
 const ROWS: usize = 4;
+/// To read a key and its value takes as long as so many multiplications of each of their numbers: two in products, the rest for
+/// the softmax.
+const READING: usize = 3;
 
 /// The encoder's blocks and the norm behind them.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ impl Encoder {
 
     /// Multiplications in the products of one event.
     pub fn event_work(&self) -> usize {
-        self.blocks.iter().map(|block| block.attention.size() + block.output.size() + block.feed_forward.size()).sum()
+        self.blocks.iter().map(|block| block.attention.size() + block.taking_work()).sum()
     }
 
     /// States of histories, one after another, from the room's `x` to its `normed`, both `[events, d]`.
@@ -122,27 +127,29 @@ impl Encoder {
     /// Of a block the threads wait for each other once: when all its keys and values are there.
     pub fn states_by_all(&self, events: usize, last_only: bool, rooms: &mut [Room]) {
         let (width, inner) = (self.width, self.heads.width);
-        let share = events.div_ceil(rooms.len()).next_multiple_of(ROWS);
         let (mut x, mut normed) = (take(&mut rooms[0].x), take(&mut rooms[0].normed));
         let (mut asked, mut asks) = (take(&mut rooms[0].wide), take(&mut rooms[1].wide));
         sized(&mut normed, events * width);
         for at in 0..=self.blocks.len() {
             let before = at.checked_sub(1).and_then(|at| self.blocks.get(at));
             let block = self.blocks.get(at);
-            let from = if last_only && block.is_none() { events - 1 } else { 0 };
-            let x = x[from * width..events * width].chunks_mut(share * width);
-            let normed = normed[from * width..events * width].chunks_mut(share * width);
-            let asks_here = sized(&mut asks, events * 3 * inner)[from * 3 * inner..].chunks_mut(share * 3 * inner);
+            let parts = if last_only && block.is_none() {
+                once(events - 1..events).collect()
+            } else {
+                let own = before.map_or(0, Block::taking_work) + block.map_or(0, |block| block.attention.size());
+                alike_long(events, rooms.len(), own, before.map_or(0, |_| READING * inner))
+            };
+            let asks_here = cut(sized(&mut asks, events * 3 * inner), &parts, 3 * inner);
+            let (x, normed) = (cut(&mut x, &parts, width), cut(&mut normed, &parts, width));
             let asked_all = &asked[..];
-            let work = x.zip(normed).zip(asks_here).zip(&mut *rooms).enumerate();
-            share_out(work, |(place, (((x, normed), asks), room))| {
-                let (first, count) = (from + place * share, x.len() / width);
+            let work = parts.into_iter().zip(x).zip(normed).zip(asks_here).zip(&mut *rooms);
+            share_out(work, |((((part, x), normed), asks), room)| {
                 if let Some(before) = before {
-                    let seen = &asked_all[..(first + count) * 3 * inner];
-                    let read = sized(&mut room.read, count * inner);
+                    let seen = &asked_all[..part.end * 3 * inner];
+                    let read = sized(&mut room.read, part.len() * inner);
                     room.memory.fill(seen, 3 * inner, self.heads);
-                    let own = &seen[first * 3 * inner..];
-                    room.memory.read(own, 3 * inner, self.heads, Some(first), &mut room.heads, read);
+                    let own = &seen[part.start * 3 * inner..];
+                    room.memory.read(own, 3 * inner, self.heads, Some(part.start), &mut room.heads, read);
                     before.take_in(read, x, normed, &mut room.inner);
                 }
                 match block {
@@ -167,6 +174,11 @@ impl Block {
         })
     }
 
+    /// Multiplications of [`Self::take_in`] in the products of one row.
+    fn taking_work(&self) -> usize {
+        self.output.size() + self.feed_forward.size()
+    }
+
     /// Queries, keys and values of x, `[rows, 3 * width of all heads]`.
     fn ask(&self, x: &[f32], normed: &mut [f32], wide: &mut [f32]) {
         self.norm.forward(x, normed);
@@ -186,6 +198,38 @@ fn last_attention<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<(Linear,
     Ok((Linear::of(&attention.query)?, Linear::beside(&[&attention.key, &attention.value])?))
 }
 
+/// The events in as many parts, one after another, which take alike long: an event takes `own` multiplications, and `reading` for
+/// each event before it.
+fn alike_long(events: usize, parts: usize, own: usize, reading: usize) -> Vec<Range<usize>> {
+    let (own, reading, all) = (own as f64, reading as f64, events as f64);
+    let total = own * all + reading * all * all / 2.0;
+    let end = |part: usize| {
+        if part == parts {
+            return events;
+        }
+        // The number of events e that take so long: own e + reading e e / 2.
+        let long = total * part as f64 / parts as f64;
+        let end = 2.0 * long / (own + (own * own + 2.0 * reading * long).sqrt());
+        ((end / ROWS as f64).round() as usize * ROWS).min(events)
+    };
+    (1..=parts)
+        .map(|part| if part == 1 { 0 } else { end(part - 1) }..end(part))
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// These rows of `rows`, `[rows, width]`, by part.
+fn cut<'a>(rows: &'a mut [f32], parts: &[Range<usize>], width: usize) -> Vec<&'a mut [f32]> {
+    let (mut rest, mut at) = (rows, 0);
+    let cut = |part: &Range<usize>| {
+        let (_, behind) = std::mem::take(&mut rest).split_at_mut((part.start - at) * width);
+        let (here, others) = behind.split_at_mut(part.len() * width);
+        (rest, at) = (others, part.end);
+        here
+    };
+    parts.iter().map(cut).collect()
+}
+
 /// Events of all these histories.
 pub fn events(histories: &[&[HistoryEntry]]) -> usize {
     histories.iter().map(|history| history.len()).sum()
@@ -197,5 +241,28 @@ fn bring_last(histories: &[&[HistoryEntry]], width: usize, rows: &mut [f32]) {
     for (at, history) in histories.iter().enumerate() {
         end += history.len();
         rows.copy_within((end - 1) * width..end * width, at * width);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_history_take_alike_long() {
+        assert_eq!(alike_long(500, 2, 1000, 0), [0..252, 252..500]);
+        for (events, parts, own, reading) in
+            [(500, 2, 65_000, 384), (500, 7, 65_000, 384), (64, 3, 0, 10), (50, 2, 9, 1)]
+        {
+            let found = alike_long(events, parts, own, reading);
+            assert_eq!((found.len(), found[0].start, found[parts - 1].end), (parts, 0, events));
+            assert!(found.windows(2).all(|two| two[0].end == two[1].start && two[0].end.is_multiple_of(ROWS)));
+            let work = |events: usize| own * events + reading * events * events / 2;
+            let longest = found.iter().map(|part| work(part.end) - work(part.start)).max().unwrap_or(0);
+            // As near as whole tiles of rows allow.
+            assert!(longest * parts <= work(events) + parts * (work(events) - work(events - ROWS)), "{found:?}");
+        }
+        // Fewer than there are threads for.
+        assert!(alike_long(3, 4, 100, 1).iter().eq([&(0..3)]));
     }
 }
