@@ -49,8 +49,8 @@ impl<'a> From<&'a CatalogItem> for Row<'a> {
 /// An index for look-ups of paths may take so many bytes more for every item, for masks.
 const MASK_BYTES: usize = 2;
 
-/// Takes items in the order of their numbers, unless it numbers them itself ([`Self::for_paths`]), and keeps of each what the index keeps: memory is that of the index and
-/// about as much again while the look-ups are built.
+/// Takes items in the order of their numbers, unless it numbers them itself ([`Self::for_paths`]), and keeps of each what the
+/// index keeps: memory is that of the index and about as much again while the look-ups are built.
 #[derive(Debug)]
 pub struct IndexBuilder {
     ids: Texts,
@@ -128,7 +128,8 @@ impl IndexBuilder {
         if self.len() != codes.items() {
             return Err(CatalogError::Codes { items: self.len(), codes: codes.items() });
         }
-        match in_code_order(&codes).filter(|_| self.for_paths) {
+        let order = if self.for_paths { in_code_order(&codes) } else { None };
+        match order {
             Some(order) => {
                 let ordered = codes.in_order(order.iter().copied());
                 drop(codes);

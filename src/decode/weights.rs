@@ -72,13 +72,14 @@ pub(crate) fn best_of<S: Simd>(simd: S, row: &[f32]) -> f32 {
         return row.iter().copied().fold(f32::MIN, f32::max);
     };
     let lowest = simd.splat_f32s(f32::MIN);
-    // The last register's numbers, some of which the last block has too.
+    // The last register's numbers, some of which the last block has too. What is greatest so far comes second: of a pair with
+    // NaN an x86 gives the second.
     let mut best = [simd.max_f32s(S::as_simd_f32s(&row[start..]).0[0], lowest), lowest];
     let (pairs, odd) = S::as_simd_f32s(row).0.as_chunks::<2>();
     for pair in pairs {
-        (0..2).for_each(|at| best[at] = simd.max_f32s(best[at], pair[at]));
+        (0..2).for_each(|at| best[at] = simd.max_f32s(pair[at], best[at]));
     }
-    odd.iter().for_each(|&block| best[0] = simd.max_f32s(best[0], block));
+    odd.iter().for_each(|&block| best[0] = simd.max_f32s(block, best[0]));
     simd.reduce_max_f32s(simd.max_f32s(best[0], best[1]))
 }
 
