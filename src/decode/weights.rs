@@ -85,9 +85,14 @@ pub(crate) fn best_of<S: Simd>(simd: S, row: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use pulp::{Arch, WithSimd};
+    use pulp::{Arch, Scalar, WithSimd};
 
     use super::*;
+
+    /// By this machine's registers, and one number after another.
+    fn each_way<W: WithSimd>(mut work: impl FnMut() -> W) -> [W::Output; 2] {
+        [Arch::new().dispatch(work()), Scalar::new().vectorize(work())]
+    }
 
     /// [`exp_each`] of one number.
     struct One(f32);
@@ -103,16 +108,17 @@ mod tests {
         }
     }
 
-    /// The sum of [`weigh`].
-    struct Row<'a>(&'a mut [f32]);
+    /// The weights of some scores, the best score, and the sum of the weights.
+    struct Row(Vec<f32>);
 
-    impl WithSimd for Row<'_> {
-        type Output = (f32, f32);
+    impl WithSimd for Row {
+        type Output = (Vec<f32>, f32, f32);
 
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> (f32, f32) {
-            let best = best_of(simd, self.0);
-            (best, weigh(simd, self.0, best))
+        fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
+            let best = best_of(simd, &self.0);
+            let sum = weigh(simd, &mut self.0, best);
+            (self.0, best, sum)
         }
     }
 
@@ -123,22 +129,22 @@ mod tests {
             let scores: Vec<f32> = (0..len).map(|at| ((at * 37 + len * 5) % 71) as f32 / 4.0 - 11.0).collect();
             let wanted_best = scores.iter().copied().fold(f32::MIN, f32::max);
             let wanted: Vec<f64> = scores.iter().map(|&score| f64::from(score - wanted_best).exp()).collect();
-            let mut row = scores;
-            let (best, sum) = Arch::new().dispatch(Row(&mut row));
-            assert_eq!(best, wanted_best, "of {len}");
-            assert!((f64::from(sum) / wanted.iter().sum::<f64>() - 1.0).abs() < 1e-6, "of {len}: {sum}");
-            for (weight, wanted) in row.iter().zip(wanted) {
-                assert!((f64::from(*weight) / wanted - 1.0).abs() < 1e-6, "of {len}: {weight} for {wanted}");
+            for (row, best, sum) in each_way(|| Row(scores.clone())) {
+                assert_eq!(best, wanted_best, "of {len}");
+                assert!((f64::from(sum) / wanted.iter().sum::<f64>() - 1.0).abs() < 1e-6, "of {len}: {sum}");
+                for (weight, wanted) in row.iter().zip(&wanted) {
+                    assert!((f64::from(*weight) / wanted - 1.0).abs() < 1e-6, "of {len}: {weight} for {wanted}");
+                }
             }
         }
-        let mut none = [f32::NEG_INFINITY; 40];
-        let (best, sum) = Arch::new().dispatch(Row(&mut none));
-        assert!(best == f32::MIN && sum > 0.0 && sum < 1e-30);
+        for (_, best, sum) in each_way(|| Row(vec![f32::NEG_INFINITY; 40])) {
+            assert!(best == f32::MIN && sum > 0.0 && sum < 1e-30);
+        }
     }
 
     #[test]
     fn the_fast_exponentials_are_the_exponential() {
-        for exp in [exp, |x| Arch::new().dispatch(One(x))] {
+        for exp in [exp, |x| each_way(|| One(x))[0], |x| each_way(|| One(x))[1]] {
             for at in 0..200_000 {
                 let x = -86.9 * at as f32 / 200_000.0;
                 let (ours, true_value) = (f64::from(exp(x)), f64::from(x).exp());
