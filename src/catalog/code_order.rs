@@ -8,10 +8,10 @@ use crate::domain::{CodeTable, ItemNumber, Token};
 
 use super::postings::List;
 
-/// Where the items of a token stand when items are numbered in the order of their codes. Look-ups of several tokens then read
-/// less: items of like codes stand together, so that two lists share few stretches. The first codebook needs no lists at all:
-/// the items of each of its entries are one stretch. Those of an entry of the second are a stretch within each of these, and in
-/// large catalogues it is known where.
+/// Where the items of a token stand when items are numbered in the order of their codes. Look-ups of several tokens then
+/// read less: items of like codes stand together, so that two lists share few stretches. The first codebook needs no
+/// lists at all: the items of each of its entries are one stretch. Those of an entry of the second are a stretch within
+/// each of these, and in large catalogues it is known where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CodeOrder {
     /// `[D + 1]`: where the items of each entry of the first codebook begin.
@@ -78,8 +78,8 @@ impl CodeOrder {
     }
 }
 
-/// The items in the order of their codes, sorted on all threads; none where they come so. Those whose codes agree in as many
-/// codebooks as 64 bits hold stay in the order in which they come.
+/// The items in the order of their codes, sorted on all threads; none where they come so. Those whose codes agree in as
+/// many codebooks as 64 bits hold stay in the order in which they come.
 pub(super) fn in_code_order(codes: &CodeTable) -> Option<Vec<ItemNumber>> {
     let (shape, items) = (codes.shape(), codes.items());
     let bits = usize::BITS - (shape.entries - 1).leading_zeros();

@@ -1,5 +1,5 @@
-//! What scores weigh in a softmax: the exponential function in a form that a loop over a slice vectorises, one for registers,
-//! and rows of them.
+//! What scores weigh in a softmax: the exponential function in a form that a loop over a slice vectorises, one for
+//! registers, and rows of them.
 
 use pulp::Simd;
 
@@ -72,8 +72,8 @@ pub(crate) fn best_of<S: Simd>(simd: S, row: &[f32]) -> f32 {
         return row.iter().copied().fold(f32::MIN, f32::max);
     };
     let lowest = simd.splat_f32s(f32::MIN);
-    // The last register's numbers, some of which the last block has too. What is greatest so far comes second: of a pair with
-    // NaN an x86 gives the second.
+    // The last register's numbers, some of which the last block has too. What is greatest so far comes second: of a
+    // pair with NaN an x86 gives the second.
     let mut best = [simd.max_f32s(S::as_simd_f32s(&row[start..]).0[0], lowest), lowest];
     let (pairs, odd) = S::as_simd_f32s(row).0.as_chunks::<2>();
     for pair in pairs {

@@ -16,8 +16,8 @@ use crate::model::{Network, NetworkConfig};
 
 /// Shares of events are multiples of so many, as products take rows by eights and fours.
 const ROWS: usize = 4;
-/// To read a key and its value takes as long as so many multiplications of each of their numbers: two in products, the rest for
-/// the softmax.
+/// To read a key and its value takes as long as so many multiplications of each of their numbers: two in products, the
+/// rest for the softmax.
 const READING: usize = 3;
 
 /// The encoder's blocks and the norm behind them.
@@ -198,8 +198,8 @@ fn last_attention<B: Backend>(layer: &block::EncoderBlock<B>) -> Result<(Linear,
     Ok((Linear::of(&attention.query)?, Linear::beside(&[&attention.key, &attention.value])?))
 }
 
-/// The events in as many parts, one after another, which take alike long: an event takes `own` multiplications, and `reading` for
-/// each event before it.
+/// The events in as many parts, one after another, which take alike long: an event takes `own` multiplications, and
+/// `reading` for each event before it.
 fn alike_long(events: usize, parts: usize, own: usize, reading: usize) -> Vec<Range<usize>> {
     let (own, reading, all) = (own as f64, reading as f64, events as f64);
     let total = own * all + reading * all * all / 2.0;
