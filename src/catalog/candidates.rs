@@ -117,7 +117,7 @@ impl Candidates {
     }
 
     /// One bit an item, 64 to a word.
-    pub(super) fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
 

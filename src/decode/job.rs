@@ -102,6 +102,9 @@ pub enum DecodeError<E> {
     /// A request came without history: there is nothing to encode.
     #[error("job {0} has an empty history")]
     EmptyHistory(usize),
+    /// A network that went through candidates itself does so no more.
+    #[error("the network stopped to go through candidates itself")]
+    NotResident,
 }
 
 impl<E> DecodeError<E> {

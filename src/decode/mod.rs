@@ -9,6 +9,9 @@
 //! scorer's best items, so that each of them gets the score of its own confidence path. Items share the paths' beginnings,
 //! so that each is read once. CORP prunes nothing there.
 //!
+//! A network that holds the catalogue on its device ([`ResidentModel`]) goes through candidates there: requests that want no
+//! more than items are searched so, the others as ever.
+//!
 //! Scores that are not finite numbers (a broken network) are read as worse than any finite score, and counted in
 //! [`Outcome::non_finite`]: a search ends with eligible items whatever the network says.
 
@@ -24,6 +27,9 @@ mod groups;
 mod job;
 mod limits;
 mod near;
+mod resident;
+mod resident_run;
+mod resident_search;
 mod run;
 mod scoring;
 mod scratch;
@@ -42,6 +48,7 @@ pub use corp::divergence;
 pub(crate) use dot::Dot;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use limits::Limits;
+pub use resident::{Ask, Depth, Heavy, Opening, ResidentModel, Step, Told};
 pub(crate) use run::MOST_SCORES;
 pub use run::{Decoder, decode};
 pub use scoring::{Advance, Margins, PathModel, PathState, Placement, Shape, TokenVectors};

@@ -11,6 +11,7 @@ use super::alone::{Counted, threads_to_use};
 use super::exact::exact;
 use super::job::{DecodeError, DecodeJob, Outcome};
 use super::near::sharpen;
+use super::resident_search::ResidentSearch;
 use super::scoring::{Advance, PathModel, PathState, TokenVectors};
 use super::scratch::Scratch;
 use super::search::{Memory, Search};
@@ -44,7 +45,7 @@ pub struct Decoder {
     memories: Vec<Memory>,
     /// s(i) of the requests that are worked at, `[requests, items]`.
     scores: Vec<f32>,
-    watch: Watch,
+    pub(super) watch: Watch,
 }
 
 /// A request that was encoded.
@@ -100,7 +101,8 @@ impl Decoder {
         check_model(model, index)?;
         let _counted = Counted::new();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
-        let mut encoded = Vec::with_capacity(jobs.len());
+        let resides = model.resident().is_some();
+        let (mut encoded, mut resident) = (Vec::with_capacity(jobs.len()), Vec::new());
         for (at, job) in jobs.iter().enumerate().filter(|(at, _)| wanted(*at)) {
             // Fewer where items came since they were drawn: numbers stay.
             DecodeError::unless_at_most("the catalogue of the candidates", job.root.catalogue_len(), index.len())?;
@@ -108,6 +110,8 @@ impl Decoder {
                 outcomes[at] = Some(Outcome { short: job.root.len() < job.k, ..Outcome::default() });
             } else if job.history.is_empty() {
                 return Err(DecodeError::EmptyHistory(at));
+            } else if resides && ResidentSearch::fits(job, index) {
+                resident.push(at);
             } else {
                 let way = match job.settings.engine {
                     Engine::Exact => Way::Exact,
@@ -118,6 +122,9 @@ impl Decoder {
                 };
                 encoded.push(Encoded { at, way });
             }
+        }
+        if !resident.is_empty() {
+            self.decode_resident(model, index, jobs, &resident, wanted, &mut outcomes)?;
         }
         if encoded.is_empty() {
             return Ok(outcomes);

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use crate::domain::{CodeShape, CodeTable, History, ItemNumber, Token};
 
+use super::resident::ResidentModel;
+
 /// One path to be read by the decoder: what it extends, and by which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advance {
@@ -102,6 +104,11 @@ pub trait PathModel {
 
     /// Whether path states are to tell attention from here on. A network that cannot tell it tells none.
     fn keep_attention(&mut self, _keep: bool) {}
+
+    /// The same network as one that goes through candidates itself; none where it does not.
+    fn resident(&mut self) -> Option<&mut dyn ResidentModel<Error = Self::Error>> {
+        None
+    }
 
     /// Reads the histories, each at least one entry.
     fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error>;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::decode::{Advance, Margins, PathModel, PathState, Placement, Shape, TokenVectors};
+use crate::decode::{Advance, Margins, PathModel, PathState, Placement, ResidentModel, Shape, TokenVectors};
 use crate::domain::{CodeShape, CodeTable, History, ItemNumber};
 
 /// A network that remembers how long its encoder took.
@@ -39,6 +39,10 @@ impl<M: PathModel> PathModel for Timed<'_, M> {
 
     fn keep_attention(&mut self, keep: bool) {
         self.model.keep_attention(keep);
+    }
+
+    fn resident(&mut self) -> Option<&mut dyn ResidentModel<Error = Self::Error>> {
+        self.model.resident()
     }
 
     fn encode(&mut self, histories: &[&History]) -> Result<(), Self::Error> {

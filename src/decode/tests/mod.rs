@@ -10,5 +10,6 @@ mod limits;
 mod naive;
 mod near;
 mod promises;
+mod resident;
 mod steering;
 mod told;
