@@ -8,6 +8,9 @@
 mod config;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
+mod device_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 pub(crate) mod fake;
 mod growth;
 mod handle;

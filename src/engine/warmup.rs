@@ -1,7 +1,10 @@
 //! Visits every shape that requests will have, so that none of them pays for the first time.
 
 use crate::catalog::Index;
-use crate::decode::{Advance, DecodeError, DecodeJob, DecodeSettings, Decoder, MOST_SCORES, PathModel, Shape};
+use crate::decode::{
+    Advance, Ask, DecodeError, DecodeJob, DecodeSettings, Decoder, Depth, MOST_RESIDENT_SCORES, MOST_SCORES, Opening,
+    PathModel, Shape,
+};
 use crate::domain::{EventKind, Filter, History, HistoryEntry, ItemNumber, Token};
 
 use super::EngineConfig;
@@ -42,29 +45,52 @@ pub(super) fn warm_up<M: PathModel>(
         for &size in &sizes {
             let size = size.min(config.batch.max_batch);
             let histories: Vec<History> = (0..size).map(|user| history(user, length, index.len())).collect();
-            let job = |history| DecodeJob { history, k: WANTED, root: &root, settings, explain: true, bias: None };
-            let jobs: Vec<DecodeJob<'_>> = histories.iter().map(job).collect();
-            decoder.decode(model, index, &jobs, &everybody)?;
+            // A network that holds the catalogue answers by another way where no paths are told.
+            let ways: &[bool] = if model.resident().is_some() { &[true, false] } else { &[true] };
+            for &explain in ways {
+                let job = |history| DecodeJob { history, k: WANTED, root: &root, settings, explain, bias: None };
+                let jobs: Vec<DecodeJob<'_>> = histories.iter().map(job).collect();
+                decoder.decode(model, index, &jobs, &everybody)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Has the network encode, score and read paths to the last codebook, all in this shape.
+/// Has the network encode, score and read paths to the last codebook, all in this shape, by each way that it has.
 fn visit<M: PathModel>(model: &mut M, index: &Index, shape: Shape) -> Result<(), M::Error> {
     let histories: Vec<History> = (0..shape.requests).map(|user| history(user, shape.events, index.len())).collect();
     model.encode(&histories.iter().collect::<Vec<_>>())?;
     let scored = (MOST_SCORES / index.len()).clamp(1, shape.requests);
     model.score_items(0..scored, &mut vec![0.0; scored * index.len()])?;
     let begin = |request| Advance { request, extends: None };
-    model.advance(&(0..shape.requests).map(begin).collect::<Vec<_>>(), true)?;
+    let begins: Vec<Advance> = (0..shape.requests).map(begin).collect();
+    model.advance(&begins, true)?;
+    let mut steps = vec![begins];
     for codebook in 0..model.shape().codebooks {
         let next = |path: usize| {
             let request = path / shape.paths;
             let parent = if codebook == 0 { request } else { path };
             Advance { request, extends: Some((parent, Token { codebook: codebook as u8, entry: 0 })) }
         };
-        model.advance(&(0..shape.requests * shape.paths).map(next).collect::<Vec<_>>(), true)?;
+        let rows: Vec<Advance> = (0..shape.requests * shape.paths).map(next).collect();
+        model.advance(&rows, true)?;
+        steps.push(rows);
+    }
+    if model.resident().is_none() || shape.requests * index.len() > MOST_RESIDENT_SCORES {
+        return Ok(());
+    }
+    model.encode(&histories.iter().collect::<Vec<_>>())?;
+    let Some(resident) = model.resident() else { return Ok(()) };
+    let everything = vec![u64::MAX; index.len().div_ceil(64)];
+    let opening = Opening { eligible: &everything, bias: None };
+    resident.open(&vec![opening; shape.requests])?;
+    let ask = |path| Ask { path, listed: None };
+    for rows in steps {
+        let asks: Vec<Ask> = rows.into_iter().map(ask).collect();
+        // Beliefs are compared from the first token on.
+        let divergences = asks.iter().any(|ask| ask.path.extends.is_some());
+        resident.read(&asks, Depth { children: shape.paths, divergences })?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ mod attention;
 mod block;
 mod config;
 mod cpu;
+#[cfg(any(feature = "gpu", test))]
+mod device;
 mod network;
 mod placed;
 mod probe;
@@ -22,6 +24,8 @@ pub use attention::{Attention, AttentionConfig, KeysValues};
 pub use block::{DecoderBlock, EncoderBlock, FeedForward};
 pub use config::NetworkConfig;
 pub use cpu::CpuScorer;
+#[cfg(any(feature = "gpu", test))]
+pub use device::{DeviceScorer, Kernels, Opened, Paths, Roots, Tables};
 pub use network::{EncoderBatch, Network};
 pub use probe::{Heard, Listener};
 pub use scorer::{NetworkScorer, ScorerError, encoder_batch, flat_codes};

@@ -1,9 +1,9 @@
 //! The whole network: embeddings, encoder, scorer heads, path decoder, category head.
 
-use burn::module::{Initializer, Module, Param};
+use burn::module::{Initializer, Module, ModuleMapper, Param};
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
 use super::attention::KeysValues;
 use super::block::{DecoderBlock, EncoderBlock};
@@ -153,6 +153,11 @@ impl<B: Backend> Network<B> {
         self
     }
 
+    /// The network with all its numbers in another precision.
+    pub fn cast(self, precision: DType) -> Self {
+        self.map(&mut Cast(precision))
+    }
+
     /// W x_i: what features give to residuals, `[rows, features]` to `[rows, d]`; zero when features are not read.
     pub fn given_residuals(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
         let [rows, _] = features.dims();
@@ -288,6 +293,15 @@ impl<B: Backend> Network<B> {
     /// Category logits: decoder states `[rows, d]` to `[rows, categories]`.
     pub fn category_logits(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         through(&self.category_head, states)
+    }
+}
+
+/// Gives every weight another precision.
+struct Cast(DType);
+
+impl<B: Backend> ModuleMapper<B> for Cast {
+    fn map_float<const D: usize>(&mut self, weight: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        weight.map(|weight| weight.cast(self.0))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, Int, Tensor, TensorData, Transaction};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData, Transaction};
 use thiserror::Error;
 
 use super::attention::KeysValues;
@@ -24,7 +24,9 @@ pub struct NetworkScorer<B: Backend> {
     item_vectors: Tensor<B, 2>,
     /// Z, `[M * D, d]`.
     tokens: Vec<f32>,
-    device: B::Device,
+    /// What encoder and decoder compute with. Items are scored, and tokens refined, in fp32.
+    precision: DType,
+    pub(super) device: B::Device,
     keeps_attention: bool,
     batch: Option<BatchState<B>>,
 }
@@ -37,7 +39,7 @@ struct BatchState<B: Backend> {
     rows_of_requests: usize,
     /// Events of each history.
     lengths: Vec<usize>,
-    /// h of each request, `[rows_of_requests, d]`.
+    /// h of each request, `[rows_of_requests, d]`, fp32.
     queries: Tensor<B, 2>,
     /// Keys and values of the histories, one per decoder block.
     history: Vec<KeysValues<B>>,
@@ -49,6 +51,18 @@ struct BatchState<B: Backend> {
     rows: Vec<usize>,
     /// Tokens in the paths of the last `advance`; none before the first.
     steps: Option<usize>,
+}
+
+/// What the decoder says of new positions, in the order of a grid that has as many rows for every request.
+pub(super) struct Read<B: Backend> {
+    /// d_t, `[grid rows, d]`.
+    pub(super) states: Tensor<B, 2>,
+    /// The grid row that each one extends, of the grid before; none of `<BOS>`.
+    pub(super) parents: Option<Tensor<B, 1, Int>>,
+    /// How much each one looks at each event, summed over blocks, `[requests, heads, rows, events]`, where that is kept.
+    looked: Option<Tensor<B, 4>>,
+    /// The grid row of each path that was asked for.
+    pub(super) places: Vec<usize>,
 }
 
 /// Why the network could not answer.
@@ -88,12 +102,96 @@ impl<B: Backend> NetworkScorer<B> {
         check_codes(&config, codes)?;
         let item_vectors = network.item_vectors(flat_codes(codes, &device));
         let tokens = floats(network.tokens())?;
-        Ok(Self { network, config, item_vectors, tokens, device, keeps_attention: false, batch: None })
+        let precision = DType::F32;
+        Ok(Self { network, config, item_vectors, tokens, precision, device, keeps_attention: false, batch: None })
+    }
+
+    /// The same with encoder and decoder in another precision: as many numbers, each with fewer digits.
+    pub fn with_precision(mut self, precision: DType) -> Self {
+        self.network = self.network.cast(precision);
+        self.precision = precision;
+        self
     }
 
     /// Events that histories are filled up to, the longest of which has so many.
     fn bucket(&self, longest: usize) -> usize {
         rounded(longest, LEAST).min(self.config.max_history)
+    }
+
+    /// Reads one token more of each path, and remembers its keys and values.
+    pub(super) fn read_tokens(&mut self, rows: &[Advance]) -> Result<Read<B>, ScorerError> {
+        let batch = self.batch.as_mut().ok_or(ScorerError::Sequence("advance before encode"))?;
+        let grid = Grid::place(rows, batch.requests)?;
+        let paths = grid.rows * batch.rows_of_requests;
+        let mut extended = None;
+        let x = match batch.steps {
+            None => {
+                if rows.iter().any(|row| row.extends.is_some()) {
+                    return Err(ScorerError::Sequence("the first advance of a batch begins paths"));
+                }
+                batch.steps = Some(0);
+                // Paths are laid out by request, so many rows to each.
+                let queries = batch.queries.clone().unsqueeze_dim::<3>(1).repeat_dim(1, grid.rows); // [.., grid.rows, d]
+                self.network.begin_inputs(queries.reshape([paths, self.config.width]).cast(self.precision))
+            }
+            Some(steps) => {
+                let (mut parents, mut tokens) = (vec![0i32; paths], vec![0i32; paths]);
+                for (row, &at) in rows.iter().zip(&grid.places) {
+                    let (parent, token) =
+                        row.extends.ok_or(ScorerError::Sequence("a later advance extends the paths before it"))?;
+                    let parent =
+                        batch.rows.get(parent).ok_or(ScorerError::Sequence("advance extends a path that is not"))?;
+                    parents[at] = *parent as i32;
+                    tokens[at] = self.config.codes.flat(token) as i32;
+                }
+                let parents = Tensor::<B, 1, Int>::from_data(TensorData::new(parents, [paths]), &self.device);
+                for layer in &mut batch.past {
+                    layer.keys = layer.keys.clone().select(0, parents.clone());
+                    layer.values = layer.values.clone().select(0, parents.clone());
+                }
+                extended = Some(parents);
+                batch.steps = Some(steps + 1);
+                let tokens = Tensor::from_data(TensorData::new(tokens, [paths]), &self.device);
+                self.network.token_inputs(self.network.tokens().select(0, tokens), steps + 1)
+            }
+        };
+        let mut looked: Option<Tensor<B, 4>> = None;
+        let keeps = self.keeps_attention;
+        let look = &mut |block: Tensor<B, 4>| {
+            if keeps {
+                looked = Some(looked.take().map_or(block.clone(), |before| before + block));
+            }
+        };
+        let (history, hidden) = (&batch.history, batch.hidden.clone());
+        let states = self.network.decode_looking(x, paths, &mut batch.past, history, hidden, look); // [paths, d]
+        batch.rows.clone_from(&grid.places);
+        Ok(Read { states, parents: extended, looked, places: grid.places })
+    }
+
+    /// s(i) of every item for the rows that requests are filled up to, `[rows, items]`.
+    pub(super) fn all_scores(&self) -> Result<Tensor<B, 2>, ScorerError> {
+        let batch = self.batch.as_ref().ok_or(ScorerError::Sequence("items are scored before encode"))?;
+        Ok(batch.queries.clone().matmul(self.item_vectors.clone().transpose()))
+    }
+
+    /// Requests of the last `encode`.
+    pub(super) fn requests(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.requests)
+    }
+
+    /// What they are filled up to.
+    pub(super) fn rows_of_requests(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.rows_of_requests)
+    }
+
+    /// g(d_t) of decoder states, `[rows, d]` to `[rows, d]`, fp32.
+    pub(super) fn refinements(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.network.refinements(states).cast(DType::F32)
+    }
+
+    /// c_t of decoder states, `[rows, d]` to `[rows, categories]`, fp32.
+    pub(super) fn beliefs(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
+        softmax(self.network.category_logits(states).cast(DType::F32), 1)
     }
 }
 
@@ -223,11 +321,12 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
             histories.iter().cycle().take(rows).map(|history| history.as_slice()).collect();
         let lengths: Vec<usize> = slices.iter().map(|history| history.len().min(length)).collect();
         let batch = encoder_batch(&slices, length, self.config.max_history, &self.device);
-        let states = self.network.encode(&batch, self.item_vectors.clone().select(0, batch.items.clone())); // [rows * length, d]
+        let inputs = self.item_vectors.clone().select(0, batch.items.clone()).cast(self.precision);
+        let states = self.network.encode(&batch, inputs); // [rows * length, d]
 
         let last: Vec<i32> = lengths.iter().enumerate().map(|(row, count)| (row * length + count - 1) as i32).collect();
         let last = Tensor::from_data(TensorData::new(last, [rows]), &self.device);
-        let queries = states.clone().select(0, last); // [rows, d]
+        let queries = states.clone().select(0, last).cast(DType::F32); // [rows, d]
 
         let padding: Vec<bool> =
             lengths.iter().flat_map(|&count| (0..length).map(move |column| column >= count)).collect();
@@ -263,69 +362,29 @@ impl<B: Backend> PathModel for NetworkScorer<B> {
     }
 
     fn advance(&mut self, rows: &[Advance], beliefs: bool) -> Result<Vec<PathState>, ScorerError> {
-        let batch = self.batch.as_mut().ok_or(ScorerError::Sequence("advance before encode"))?;
-        let grid = Grid::place(rows, batch.requests)?;
-        let paths = grid.rows * batch.rows_of_requests;
-        let most = batch.hidden.dims()[3];
-        let x = match batch.steps {
-            None => {
-                if rows.iter().any(|row| row.extends.is_some()) {
-                    return Err(ScorerError::Sequence("the first advance of a batch begins paths"));
-                }
-                batch.steps = Some(0);
-                // Paths are laid out by request, so many rows to each.
-                let queries = batch.queries.clone().unsqueeze_dim::<3>(1).repeat_dim(1, grid.rows); // [.., grid.rows, d]
-                self.network.begin_inputs(queries.reshape([paths, self.config.width]))
-            }
-            Some(steps) => {
-                let (mut parents, mut tokens) = (vec![0i32; paths], vec![0i32; paths]);
-                for (row, &at) in rows.iter().zip(&grid.places) {
-                    let (parent, token) =
-                        row.extends.ok_or(ScorerError::Sequence("a later advance extends the paths before it"))?;
-                    let parent =
-                        batch.rows.get(parent).ok_or(ScorerError::Sequence("advance extends a path that is not"))?;
-                    parents[at] = *parent as i32;
-                    tokens[at] = self.config.codes.flat(token) as i32;
-                }
-                let parents = Tensor::<B, 1, Int>::from_data(TensorData::new(parents, [paths]), &self.device);
-                for layer in &mut batch.past {
-                    layer.keys = layer.keys.clone().select(0, parents.clone());
-                    layer.values = layer.values.clone().select(0, parents.clone());
-                }
-                batch.steps = Some(steps + 1);
-                let tokens = Tensor::from_data(TensorData::new(tokens, [paths]), &self.device);
-                self.network.token_inputs(self.network.tokens().select(0, tokens), steps + 1)
-            }
-        };
-        let mut looked: Option<Tensor<B, 4>> = None;
-        let keeps = self.keeps_attention;
-        let look = &mut |block: Tensor<B, 4>| {
-            if keeps {
-                looked = Some(looked.take().map_or(block.clone(), |before| before + block));
-            }
-        };
-        let (history, hidden) = (&batch.history, batch.hidden.clone());
-        let states = self.network.decode_looking(x, paths, &mut batch.past, history, hidden, look); // [paths, d]
-        batch.rows = grid.places;
+        let Read { states, looked, places, .. } = self.read_tokens(rows)?;
+        let batch = self.batch.as_ref().ok_or(ScorerError::Sequence("advance before encode"))?;
+        let (most, paths) = (batch.hidden.dims()[3], states.dims()[0]);
         // The mean over heads and blocks, [paths, events].
         let mean = |sum: Tensor<B, 4>| (sum.mean_dim(1) / batch.history.len() as f32).reshape([paths, most]);
         let looked = looked.map(|sum| floats(mean(sum))).transpose()?;
 
         let refinements = self.network.refinements(states.clone()); // [paths, d]
         let (refinements, found) = if beliefs {
-            read_two(refinements, softmax(self.network.category_logits(states), 1))? // [paths, categories]
+            read_two(refinements, self.beliefs(states))? // [paths, categories]
         } else {
             (floats(refinements)?, Vec::new())
         };
+        let rows_of_each = paths / batch.rows_of_requests;
         let state = |&at: &usize| PathState {
             refinement: row_of(&refinements, self.config.width, at),
             beliefs: if beliefs { row_of(&found, self.config.categories, at) } else { Vec::new() },
             attention: match &looked {
-                Some(looked) => row_of(looked, most, at)[..batch.lengths[at / grid.rows]].to_vec(),
+                Some(looked) => row_of(looked, most, at)[..batch.lengths[at / rows_of_each]].to_vec(),
                 None => Vec::new(),
             },
         };
-        Ok(batch.rows.iter().map(state).collect())
+        Ok(places.iter().map(state).collect())
     }
 
     fn place(&mut self, codes: &CodeTable, placed: &[Placement]) -> Result<(), ScorerError> {

@@ -1,0 +1,1 @@
+//! What the device is told and tells, and the kernels against plain loops.
