@@ -4,9 +4,9 @@
 //!   RAYON_NUM_THREADS=1 cargo bench --bench engine        one thread; only then the parts are told
 //!   cargo bench --bench engine -- tiger [SECONDS]         a drawn network of TIGER's public sizes, for equal work
 //!   cargo bench --features cuda --bench engine -- BUNDLE cuda     on a GPU, after its answers were compared with the CPU's
+//!   cargo bench --features vulkan --bench engine -- BUNDLE vulkan     the same by its Vulkan driver
 //!
-//! Histories of 20 events, ten items of all, beam 20, no CORP unless the bundle says so; on a GPU histories of 50 events and
-//! beams of 20 and 100. `tiger`: 12,101 items of 4 codebooks in a fixed order, histories of 80 events, each a row of the encoder,
+//! Histories of 20 events, ten items of all, beam 20, no CORP unless the bundle says so; on a GPU as `gpu.rs` says. `tiger`: 12,101 items of 4 codebooks in a fixed order, histories of 80 events, each a row of the encoder,
 //! as 20 items of 4 tokens are in a flat history; paths to the last codebook, then finished early. The machine is as it is:
 //! besides the median, the least time is told and the processor's time, which others disturb less.
 
@@ -23,12 +23,13 @@ use reg4rec::catalog::Candidates;
 use reg4rec::decode::{DecodeJob, DecodeSettings, Decoder, Engine, Expansion, Outcome};
 use reg4rec::domain::{self, CodeShape, Filter, History, HistoryEntry};
 use reg4rec::model::CpuScorer;
-#[cfg(feature = "cuda")]
-use reg4rec::model::NetworkScorer;
 
 #[allow(dead_code)]
 #[path = "../src/model/cpu/gemm.rs"]
 mod gemm;
+#[cfg(feature = "gpu")]
+#[path = "gpu.rs"]
+mod gpu;
 #[path = "parts.rs"]
 mod parts;
 #[allow(dead_code)]
@@ -49,8 +50,9 @@ fn main() {
     // As the service: the thread that decodes is one of the pool.
     rayon::ThreadPoolBuilder::new().use_current_thread().build_global().unwrap();
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let cuda = given.iter().any(|argument| argument == "cuda");
-    let mut arguments = given.into_iter().filter(|argument| argument != "cuda");
+    let is_device = |argument: &String| ["cuda", "vulkan"].contains(&argument.as_str());
+    let device = given.iter().find(|argument| is_device(argument)).cloned();
+    let mut arguments = given.into_iter().filter(|argument| !is_device(argument));
     let named = arguments.next();
     let tiger = named.as_deref() == Some("tiger");
     let directory = named.map_or_else(|| PathBuf::from("model-artifacts/demo"), PathBuf::from);
@@ -60,15 +62,17 @@ fn main() {
         return;
     }
     let bundle = load(&directory).unwrap();
-    let device = Default::default();
-    let network = bundle.network::<Flex>(&device).unwrap();
+    let network = bundle.network::<Flex>(&Default::default()).unwrap();
     let sizes = bundle.manifest.network.clone();
     let mut scorer = CpuScorer::new(&network, sizes, bundle.index.codes()).unwrap();
     drop(network);
-    if cuda {
-        on_gpu(&bundle, &mut scorer, seconds);
-    } else {
-        on_cpu(&bundle, &mut scorer, seconds);
+    match device.as_deref() {
+        None => on_cpu(&bundle, &mut scorer, seconds),
+        #[cfg(feature = "cuda")]
+        Some("cuda") => gpu::measure::<burn::backend::Cuda>(&bundle, &mut scorer, seconds),
+        #[cfg(feature = "vulkan")]
+        Some("vulkan") => gpu::measure::<burn::backend::Vulkan>(&bundle, &mut scorer, seconds),
+        Some(lacking) => panic!("this build lacks the feature `{lacking}`"),
     }
 }
 
@@ -121,59 +125,6 @@ fn of_tigers_size(seconds: f64) {
             let mut decoder = Decoder::default();
             let ask = || decoder.decode(&mut scorer, &index, &jobs, &|_| true).unwrap();
             row(settings.engine, more, batch, seconds, ask);
-        }
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-fn on_gpu(_: &LoadedBundle, _: &mut CpuScorer, _: f64) {
-    panic!("this build lacks the feature `cuda`");
-}
-
-/// How the GPU's first ten agree with the CPU's, then its times.
-#[cfg(feature = "cuda")]
-fn on_gpu(bundle: &LoadedBundle, cpu: &mut CpuScorer, seconds: f64) {
-    let device = Default::default();
-    let network = bundle.network::<burn::backend::Cuda>(&device).unwrap();
-    let sizes = bundle.manifest.network.clone();
-    let mut gpu = NetworkScorer::new(network, sizes, bundle.index.codes(), device).unwrap();
-    let histories = histories(bundle, 256, 50);
-    let root = bundle.index.root(&Filter::default(), &[]);
-    println!("{}, {} items, histories of 50\n", bundle.manifest.name, bundle.index.len());
-    println!(
-        "| engine | users | same first item | of the first ten, in both | scores apart by at most |\n|---|---|---|---|---|"
-    );
-    for engine in ENGINES {
-        let settings = DecodeSettings { engine, beam: 20, ..bundle.manifest.decode_as().unwrap() };
-        let jobs = jobs(&histories, &root, &settings);
-        let ours = Decoder::default().decode(cpu, &bundle.index, &jobs, &|_| true).unwrap();
-        let theirs = Decoder::default().decode(&mut gpu, &bundle.index, &jobs, &|_| true).unwrap();
-        let (mut first, mut both, mut apart) = (0, 0, 0.0f32);
-        for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flatten()) {
-            first += usize::from(ours.items[0].item == theirs.items[0].item);
-            for one in &ours.items {
-                let Some(other) = theirs.items.iter().find(|other| other.item == one.item) else { continue };
-                both += 1;
-                apart = apart.max((one.score - other.score).abs());
-            }
-        }
-        let (users, all) = (ours.len(), ours.iter().flatten().map(|outcome| outcome.items.len()).sum::<usize>());
-        println!("| {engine:?} | {users} | {first} | {both} of {all} | {apart:.1e} |");
-    }
-    println!();
-    heading();
-    for engine in ENGINES {
-        for beam in [20, 100] {
-            let settings = DecodeSettings { engine, beam, ..bundle.manifest.decode_as().unwrap() };
-            for batch in [1, 16, 64, 256] {
-                let jobs = jobs(&histories[..batch], &root, &settings);
-                let mut decoder = Decoder::default();
-                let ask = || decoder.decode(&mut gpu, &bundle.index, &jobs, &|_| true).unwrap();
-                row(engine, &format!(", beam {beam}"), batch, seconds, ask);
-            }
-            if engine == Engine::Exact {
-                break;
-            }
         }
     }
 }

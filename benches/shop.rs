@@ -43,7 +43,8 @@ pub fn tiger(index: &Index, most_events: usize) -> CpuScorer {
     drawn(config, false, index)
 }
 
-fn config(size: Size) -> NetworkConfig {
+/// The sizes of such a network.
+pub fn config(size: Size) -> NetworkConfig {
     NetworkConfig {
         items: size.items,
         categories: 50,

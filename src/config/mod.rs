@@ -15,7 +15,7 @@ use crate::events::EventsConfig;
 use crate::experiment::ExperimentsConfig;
 use crate::history::HistoryConfig;
 use crate::recommend::RecommendConfig;
-use crate::rollout::{Device, RegistryConfig};
+use crate::rollout::{Device, Place, Precision, RegistryConfig};
 use crate::server::ServerConfig;
 
 pub use layers::{DEFAULTS, Layers, read};
@@ -58,6 +58,15 @@ pub struct BundleConfig {
     pub variant: String,
     /// Where the network runs.
     pub device: Device,
+    /// What it computes with there.
+    pub precision: Precision,
+}
+
+impl BundleConfig {
+    /// Where the network runs, and with what.
+    pub fn place(&self) -> Place {
+        Place { device: self.device, precision: self.precision }
+    }
 }
 
 /// Section `[log]`.
@@ -122,6 +131,7 @@ impl Config {
         if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
             problems.push(format!("bundle.variant is {name:?}, expected 1 to 64 of A-Z a-z 0-9 - _ ."));
         }
+        problems.extend(self.bundle.place().validate().err());
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.filter) {
             problems.push(format!("log.filter is {:?}, expected filter directives: {error}", self.log.filter));
         }
@@ -247,6 +257,8 @@ mod tests {
         let layers = Layers { environment: environment("REG4REC__SERVER__MAX_INFLIGHT", "many"), ..Layers::default() };
         let error = refused(&layers);
         assert!(error.contains("max_inflight") && error.contains("many"), "{error}");
+        let layers = Layers { flags: vec![("bundle.precision", "bf16".into())], ..Layers::default() };
+        assert!(refused(&layers).contains("bundle.precision is bf16 where bundle.device is cpu"));
         let layers = Layers { flags: vec![("bundle.device", "tpu".into())], ..Layers::default() };
         let error = refused(&layers);
         assert!(error.contains("device") && error.contains("tpu"), "{error}");

@@ -54,9 +54,9 @@ pub struct Told {
     pub best: f32,
     /// The sum of all their weights.
     pub sum: f32,
-    /// The unused codebook whose heaviest token is heaviest; ties: the lowest. Any where all are used.
+    /// The unused codebook whose heaviest token is heaviest; ties: the lowest. Where all are used, the first.
     pub codebook: u8,
-    /// Its tokens, within [`Step::children`]: heaviest first, those that weigh alike by number.
+    /// Its tokens, within [`Step::children`]: heaviest first, those that weigh alike by number. None where all are used.
     pub children: Range<usize>,
     /// Its candidates, within [`Step::listed`]: lowest number first. Empty unless asked for.
     pub listed: Range<usize>,

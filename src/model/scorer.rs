@@ -58,6 +58,7 @@ pub(super) struct Read<B: Backend> {
     /// d_t, `[grid rows, d]`.
     pub(super) states: Tensor<B, 2>,
     /// The grid row that each one extends, of the grid before; none of `<BOS>`.
+    #[cfg(any(feature = "gpu", test))]
     pub(super) parents: Option<Tensor<B, 1, Int>>,
     /// How much each one looks at each event, summed over blocks, `[requests, heads, rows, events]`, where that is kept.
     looked: Option<Tensor<B, 4>>,
@@ -123,6 +124,7 @@ impl<B: Backend> NetworkScorer<B> {
         let batch = self.batch.as_mut().ok_or(ScorerError::Sequence("advance before encode"))?;
         let grid = Grid::place(rows, batch.requests)?;
         let paths = grid.rows * batch.rows_of_requests;
+        #[cfg(any(feature = "gpu", test))]
         let mut extended = None;
         let x = match batch.steps {
             None => {
@@ -149,7 +151,8 @@ impl<B: Backend> NetworkScorer<B> {
                     layer.keys = layer.keys.clone().select(0, parents.clone());
                     layer.values = layer.values.clone().select(0, parents.clone());
                 }
-                extended = Some(parents);
+                #[cfg(any(feature = "gpu", test))]
+                extended.replace(parents);
                 batch.steps = Some(steps + 1);
                 let tokens = Tensor::from_data(TensorData::new(tokens, [paths]), &self.device);
                 self.network.token_inputs(self.network.tokens().select(0, tokens), steps + 1)
@@ -165,9 +168,24 @@ impl<B: Backend> NetworkScorer<B> {
         let (history, hidden) = (&batch.history, batch.hidden.clone());
         let states = self.network.decode_looking(x, paths, &mut batch.past, history, hidden, look); // [paths, d]
         batch.rows.clone_from(&grid.places);
-        Ok(Read { states, parents: extended, looked, places: grid.places })
+        Ok(Read {
+            states,
+            #[cfg(any(feature = "gpu", test))]
+            parents: extended,
+            looked,
+            places: grid.places,
+        })
     }
 
+    /// c_t of decoder states, `[rows, d]` to `[rows, categories]`, fp32.
+    pub(super) fn beliefs(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
+        softmax(self.network.category_logits(states).cast(DType::F32), 1)
+    }
+}
+
+/// What a device that goes through candidates itself asks besides.
+#[cfg(any(feature = "gpu", test))]
+impl<B: Backend> NetworkScorer<B> {
     /// s(i) of every item for the rows that requests are filled up to, `[rows, items]`.
     pub(super) fn all_scores(&self) -> Result<Tensor<B, 2>, ScorerError> {
         let batch = self.batch.as_ref().ok_or(ScorerError::Sequence("items are scored before encode"))?;
@@ -187,11 +205,6 @@ impl<B: Backend> NetworkScorer<B> {
     /// g(d_t) of decoder states, `[rows, d]` to `[rows, d]`, fp32.
     pub(super) fn refinements(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         self.network.refinements(states).cast(DType::F32)
-    }
-
-    /// c_t of decoder states, `[rows, d]` to `[rows, categories]`, fp32.
-    pub(super) fn beliefs(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
-        softmax(self.network.category_logits(states).cast(DType::F32), 1)
     }
 }
 

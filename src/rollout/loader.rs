@@ -14,7 +14,7 @@ use crate::engine::{DecodeSettings, Engine, EngineConfig, EngineError, EngineHan
 use crate::recommend::{Newcomers, Variant};
 
 use super::available::available;
-use super::device::{Device, Weights};
+use super::device::{Device, Place, Weights};
 use super::metrics::ReloadMetrics;
 use super::newcomers::BundleNewcomers;
 use super::refusal::{Refusal, ReloadStage};
@@ -23,7 +23,7 @@ use super::{golden, memory};
 /// Loads bundles. All engines of a process count into the same series, so there is one loader.
 #[derive(Debug, Clone)]
 pub struct Loader {
-    device: Device,
+    place: Place,
     engine: EngineConfig,
     /// Memory that must stay free, in bytes.
     reserve: u64,
@@ -63,14 +63,14 @@ pub struct Candidate {
 }
 
 impl Loader {
-    /// A loader for `device`. A bundle that would leave less than `reserve` bytes of memory is refused.
+    /// A loader for `place`. A bundle that would leave less than `reserve` bytes of memory is refused.
     ///
     /// # Errors
     /// When its metrics are registered already, or there is no thread to load by.
-    pub fn new(device: Device, engine: EngineConfig, reserve: u64, registry: &Registry) -> Result<Self, LoaderError> {
+    pub fn new(place: Place, engine: EngineConfig, reserve: u64, registry: &Registry) -> Result<Self, LoaderError> {
         let (engines, metrics) = (EngineMetrics::new(registry)?, ReloadMetrics::new(registry)?);
-        let turns = Turns::new(if engine.at_once > 0 { engine.at_once } else { device.batches_at_once() });
-        Ok(Self { device, engine, reserve, engines, metrics, turns, quiet: Quiet::new()? })
+        let turns = Turns::new(if engine.at_once > 0 { engine.at_once } else { place.batches_at_once() });
+        Ok(Self { place, engine, reserve, engines, metrics, turns, quiet: Quiet::new()? })
     }
 
     /// Takes the bundle in `dir` through every stage, to serve as `name`.
@@ -101,11 +101,11 @@ impl Loader {
             metrics: self.engines.clone(),
             turns: self.turns.clone(),
             // A GPU's network is built by the thread that uses it.
-            quiet: quiet.filter(|_| self.device == Device::Cpu).cloned(),
+            quiet: quiet.filter(|_| self.place.device == Device::Cpu).cloned(),
         };
         let weights = Weights { network: manifest.network.clone(), facts: weight_facts, bytes: weights };
         let engine = self.start(engine, weights).await?;
-        self.stage(ReloadStage::Golden, golden::check(&engine, &index, &golden)).await?;
+        self.stage(ReloadStage::Golden, golden::check(&engine, &index, &golden, self.place.tolerance())).await?;
         let variant = Variant {
             name: name.to_owned(),
             engine,
@@ -141,7 +141,7 @@ impl Loader {
         let note_built = move || {
             note.get_or_init(Instant::now);
         };
-        let outcome = self.device.start(engine, weights, note_built).await;
+        let outcome = self.place.start(engine, weights, note_built).await;
         let built = built.get().copied();
         self.metrics.took(ReloadStage::Load, built.map_or_else(|| began.elapsed(), |built| built - began));
         if let Some(built) = built {

@@ -18,7 +18,7 @@ mod refusal;
 mod swap;
 
 pub use config::RegistryConfig;
-pub use device::Device;
+pub use device::{Device, Place, Precision};
 pub use loader::{Candidate, Loader, LoaderError, Pace};
 pub use pointers::Pointers;
 pub use refusal::{Refusal, Refused, ReloadStage};

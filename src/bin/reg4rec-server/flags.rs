@@ -29,7 +29,7 @@ pub struct Flags {
     /// A TOML file of settings; the environment (REG4REC__SECTION__KEY) and flags override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the network runs: cpu or cuda [default: cpu]
+    /// Where the network runs: cpu, cuda or vulkan [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }

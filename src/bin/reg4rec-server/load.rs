@@ -83,7 +83,7 @@ impl Source {
 pub async fn load(config: &Config, source: Source, registry: &Registry) -> anyhow::Result<Ready> {
     let names = source.names(config);
     let default = names.first().context("no variant is configured")?.clone();
-    let loader = Loader::new(config.bundle.device, config.engine.clone(), config.registry.memory_reserve(), registry)?;
+    let loader = Loader::new(config.bundle.place(), config.engine.clone(), config.registry.memory_reserve(), registry)?;
     let (candidate, pointers) = match source {
         Source::Bundle(dir) => {
             let loaded = loader.load(&default, &dir, Pace::Alone).await;

@@ -131,7 +131,7 @@ impl ResidentModel for Resident {
             };
             let mut children: Vec<Heavy> = held[codebook].iter().enumerate().filter_map(heavy).collect();
             children.sort_by(|one, other| other.weight.total_cmp(&one.weight).then(one.entry.cmp(&other.entry)));
-            children.truncate(depth.children);
+            children.truncate(if tokens.len() < shape.codebooks { depth.children } else { 0 });
             if let Some(count) = ask.listed {
                 assert_eq!(count, found.len(), "the search knows how many candidates a path has");
             }

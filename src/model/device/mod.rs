@@ -9,6 +9,7 @@ mod kernels;
 #[cfg(feature = "gpu")]
 mod launch;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod plain;
 mod scorer;
 mod tables;
@@ -98,4 +99,5 @@ pub trait Kernels: Backend {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -65,13 +65,14 @@ impl<'a> Catalogue<'a> {
         let of = |r: usize| &tokens[r * shape.entries..][..shape.entries];
         let surest = |r: usize| of(r).iter().fold(0.0f32, |best, token| best.max(token.0));
         let unused = (0..shape.codebooks).filter(|&r| entries[r] == NONE);
-        let chosen = unused.reduce(|one, other| if surest(other) > surest(one) { other } else { one }).unwrap_or(0);
+        let surest = unused.reduce(|one, other| if surest(other) > surest(one) { other } else { one });
+        let chosen = surest.unwrap_or(0);
         let sum: f32 = found.iter().map(|(_, score)| weigh(*score)).sum();
         told.extend([best.to_bits(), sum.to_bits(), chosen as u32, broken]);
         let mut order: Vec<usize> = (0..shape.entries).collect();
         order.sort_by(|&one, &other| of(chosen)[other].0.total_cmp(&of(chosen)[one].0).then(one.cmp(&other)));
         for at in 0..most {
-            let child = order.get(at).map(|&entry| (entry as u32, of(chosen)[entry]));
+            let child = order.get(at).filter(|_| surest.is_some()).map(|&entry| (entry as u32, of(chosen)[entry]));
             let (entry, (weight, count, first)) = child.unwrap_or((NONE, (0.0, 0, NONE)));
             told.extend([entry, weight.to_bits(), count, first]);
         }
