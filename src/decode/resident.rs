@@ -14,6 +14,9 @@ pub struct Opening<'a> {
     pub eligible: &'a [u64],
     /// What is added to s(i), `[items]`; none: nothing.
     pub bias: Option<Vec<f32>>,
+    /// The candidates are those alone whose s(i) is among the greatest so many, all that are level with the last included;
+    /// none: all are.
+    pub shortlist: Option<usize>,
 }
 
 /// A path to be read.

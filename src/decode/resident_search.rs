@@ -67,13 +67,12 @@ pub(super) struct ResidentSearch<'a> {
 
 impl<'a> ResidentSearch<'a> {
     /// Whether such a search answers the job as any would: with no paths told, no limits, no other engine or expansion, and
-    /// with candidates that are more than are finished at once, and not more than are looked at.
+    /// with more candidates than are finished at once.
     pub(super) fn fits(job: &DecodeJob<'_>, index: &Index) -> bool {
         let settings = job.settings;
         let plain = settings.engine == Engine::Beam && settings.expansion == Expansion::Crss && !job.explain;
-        let candidates = job.root.len();
         let at_once = if settings.full_path { 0 } else { settings.finish_at.max(few(job)) };
-        plain && job.room(index).is_none() && candidates > at_once && candidates <= job.looked_at()
+        plain && job.room(index).is_none() && job.root.len().min(job.looked_at()) > at_once
     }
 
     /// A search that is about to read `<BOS>` for a job that it fits.
@@ -86,7 +85,7 @@ impl<'a> ResidentSearch<'a> {
             index,
             request,
             depth: 0,
-            live: vec![Live { score: 0.0, held: job.root.len(), extends: None }],
+            live: vec![Live { score: 0.0, held: job.root.len().min(job.looked_at()), extends: None }],
             lone: 0,
             answers,
             outcome: Outcome { short: needed < job.k, ..Outcome::default() },
@@ -103,7 +102,12 @@ impl<'a> ResidentSearch<'a> {
             bias.add_to(self.index, &mut nats);
             nats
         });
-        Opening { eligible: self.job.root.words(), bias }
+        let looked_at = self.job.looked_at();
+        Opening {
+            eligible: self.job.root.words(),
+            bias,
+            shortlist: (looked_at < self.job.root.len()).then_some(looked_at),
+        }
     }
 
     /// Whether no path is left to read.

@@ -67,7 +67,8 @@ fn variants() -> Vec<DecodeSettings> {
         base.clone(),
         DecodeSettings { corp: false, ..base.clone() },
         DecodeSettings { full_path: true, ..base.clone() },
-        DecodeSettings { beam: 4, reserve: 2, theta: 0.0, corp_from: 0, ..base },
+        DecodeSettings { beam: 4, reserve: 2, theta: 0.0, corp_from: 0, ..base.clone() },
+        DecodeSettings { shortlist: 100, ..base },
     ]
 }
 

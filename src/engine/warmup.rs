@@ -83,7 +83,7 @@ fn visit<M: PathModel>(model: &mut M, index: &Index, shape: Shape) -> Result<(),
     model.encode(&histories.iter().collect::<Vec<_>>())?;
     let Some(resident) = model.resident() else { return Ok(()) };
     let everything = vec![u64::MAX; index.len().div_ceil(64)];
-    let opening = Opening { eligible: &everything, bias: None };
+    let opening = Opening { eligible: &everything, bias: None, shortlist: None };
     resident.open(&vec![opening; shape.requests])?;
     let ask = |path| Ask { path, listed: None };
     for rows in steps {

@@ -95,7 +95,13 @@ impl ResidentModel for Resident {
                 let nats = opening.bias.as_ref().map_or(0.0, |bias| bias[item]);
                 (word >> (item % 64) & 1 == 1).then_some(scores[item] + nats)
             };
-            (0..items).map(of).collect()
+            let mut found: Vec<Option<f32>> = (0..items).map(of).collect();
+            if let Some(count) = opening.shortlist {
+                let mut best: Vec<f32> = found.iter().flatten().copied().collect();
+                best.sort_by(|one, other| other.total_cmp(one));
+                found.iter_mut().for_each(|score| *score = score.filter(|score| *score >= best[count - 1]));
+            }
+            found
         };
         self.scores = requests.iter().zip(all.chunks(items)).map(open).collect();
         self.paths.clear();
@@ -182,6 +188,8 @@ fn requests_get_what_they_get_from_path_states() {
         DecodeSettings { finish_at: 0, finish_together: 0, ..open.clone() },
         DecodeSettings { finish_at: 1, finish_together: 0, beam: 2, ..open.clone() },
         DecodeSettings { beam: 1, reserve: 0, ..base.clone() },
+        DecodeSettings { shortlist: 90, ..open.clone() },
+        DecodeSettings { shortlist: 40, finish_together: 0, ..base.clone() },
         DecodeSettings { beam: 60, finish_together: 0, ..base },
     ];
     for (seed, shape) in [(3, CodeShape { codebooks: 4, entries: 5 }), (4, CodeShape { codebooks: 3, entries: 16 })] {
@@ -193,13 +201,13 @@ fn requests_get_what_they_get_from_path_states() {
             tokens: vec![(Token { codebook: 1, entry: 2 }, -0.4)],
             limits: Limits::default(),
         };
-        let histories: Vec<History> = (0..27).map(history).collect();
-        let jobs: Vec<DecodeJob> = (0..27)
+        let histories: Vec<History> = (0..33).map(history).collect();
+        let jobs: Vec<DecodeJob> = (0..33)
             .map(|n| DecodeJob {
                 history: &histories[n],
                 k: [10, 1, 30][n % 3],
-                root: &roots[n / 9],
-                settings: &variants[n % 9],
+                root: &roots[n / 11],
+                settings: &variants[n % 11],
                 explain: false,
                 bias: (n % 2 == 1).then_some(&liked),
             })
@@ -224,7 +232,8 @@ fn requests_that_want_more_are_searched_from_path_states() {
     let index = random_catalogue(7, 300, CodeShape { codebooks: 4, entries: 5 });
     let (history, root) = (history(1), everything(&index));
     let base = DecodeSettings { beam: 6, finish_together: 1, ..DecodeSettings::default() };
-    let short = DecodeSettings { shortlist: 50, ..base.clone() };
+    // So few that they are answered before the first token.
+    let short = DecodeSettings { shortlist: 8, ..base.clone() };
     let limited = Bias { limits: Limits { per_category: Some(3), ..Limits::default() }, ..Bias::default() };
     let job = |settings, explain, bias| DecodeJob { history: &history, k: 10, root: &root, settings, explain, bias };
     let jobs =

@@ -6,13 +6,18 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
 use cubecl::prelude::{ArrayArg, CubeCount, CubeDim};
 
-use super::kernels::{BLOCK, TEAM, read_items, read_paths, tell_roots, weigh_tokens};
+use super::kernels::{
+    BLOCK, DIGITS, TEAM, count_digits, find_digit, read_items, read_paths, shorten, tell_roots, weigh_tokens,
+};
 use super::told::stride;
 use super::{Kernels, Opened, Paths, Roots};
 use crate::domain::CodeShape;
 
 /// Words of shared memory that hold the codes of the candidates looked at together.
 const STAGE: usize = 4096;
+
+/// Scores whose digits one cube counts.
+const COUNTED: usize = 1 << 14;
 
 /// Threads that have an entry of a codebook each.
 fn threads(shape: CodeShape) -> u32 {
@@ -21,7 +26,7 @@ fn threads(shape: CodeShape) -> u32 {
 
 impl<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement> Kernels for CubeBackend<R, F, I, T> {
     fn open(roots: Roots<'_, Self>) -> Opened<Self> {
-        let Roots { tables, scores: raw, table, eligible, bias, rows_of_bias, most } = roots;
+        let Roots { tables, scores: raw, table, eligible, bias, rows_of_bias, shortlists, most } = roots;
         let (device, shape, items) = (raw.device(), tables.shape, tables.items);
         let (codebooks, entries, tokens) = (shape.codebooks as u32, shape.entries as u32, shape.tokens());
         let requests = raw.dims()[0];
@@ -49,6 +54,18 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement> Kernels for
             codebooks,
             entries,
         );
+        if let Some(shortlists) = shortlists {
+            let least = least_wanted(&scores, shortlists, items);
+            shorten::launch::<R>(
+                &client,
+                CubeCount::Static(blocks as u32, requests as u32, 1),
+                CubeDim::new_1d(BLOCK),
+                of_numbers(&least),
+                of(scores.clone()),
+                of(found.clone()),
+                items as u32,
+            );
+        }
         let best = found.clone().reshape([requests, items]).max_dim(1);
         let sums = floats(requests * tokens);
         let (counts, firsts) = (numbers(requests * tokens), numbers(requests * tokens));
@@ -112,6 +129,42 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement> Kernels for
         );
         told
     }
+}
+
+/// What the least score of each request that is wanted is ordered by, found digit by digit from the highest, in the place of the
+/// zeros of [`Roots::shortlists`].
+fn least_wanted<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement>(
+    scores: &Tensor<CubeBackend<R, F, I, T>, 1>,
+    found: Tensor<CubeBackend<R, F, I, T>, 1, Int>,
+    items: usize,
+) -> Tensor<CubeBackend<R, F, I, T>, 1, Int> {
+    let requests = found.dims()[0] / 2;
+    let client = scores.clone().into_primitive().tensor().client;
+    let blocks = items.div_ceil(COUNTED);
+    let counts = Tensor::empty([requests * blocks * DIGITS as usize], &scores.device());
+    for shift in (0..u32::BITS).step_by(DIGITS.ilog2() as usize).rev() {
+        count_digits::launch::<R>(
+            &client,
+            CubeCount::Static(blocks as u32, requests as u32, 1),
+            CubeDim::new_1d(BLOCK),
+            of(scores.clone()),
+            of_numbers(&found),
+            of_numbers(&counts),
+            items as u32,
+            shift,
+            COUNTED as u32,
+        );
+        find_digit::launch::<R>(
+            &client,
+            CubeCount::Static(requests as u32, 1, 1),
+            CubeDim::new_1d(DIGITS),
+            of_numbers(&counts),
+            of_numbers(&found),
+            blocks as u32,
+            shift,
+        );
+    }
+    found
 }
 
 /// A tensor of fp32, row after row.

@@ -52,6 +52,9 @@ pub struct Roots<'a, B: Backend> {
     pub bias: Tensor<B, 1>,
     /// The row of the bias of each request, or [`u32::MAX`], `[requests]`.
     pub rows_of_bias: Tensor<B, 1, Int>,
+    /// Of each request a zero, and how many of the greatest scores are looked at, all included that are level with the last of
+    /// them: `[requests * 2]`. None where no request has more.
+    pub shortlists: Option<Tensor<B, 1, Int>>,
     /// Children told of each.
     pub most: usize,
 }

@@ -81,11 +81,12 @@ impl<'a> Catalogue<'a> {
 
 impl Kernels for Flex {
     fn open(roots: Roots<'_, Self>) -> Opened<Self> {
-        let Roots { tables, scores, table, eligible, bias, rows_of_bias, most } = roots;
+        let Roots { tables, scores, table, eligible, bias, rows_of_bias, shortlists, most } = roots;
         let ([requests, items], shape, device) = (scores.dims(), tables.shape, scores.device());
         let catalogue = Catalogue::new(tables);
         let (mut scores, table, bias) = (floats(scores), floats(table), floats(bias));
         let (eligible, rows_of_bias) = (here(eligible), here(rows_of_bias));
+        let shortlists = shortlists.map(here);
         let (words, none) = (items.div_ceil(32), vec![NONE; shape.codebooks]);
         let mut told = Vec::new();
         for request in 0..requests {
@@ -98,6 +99,12 @@ impl Kernels for Flex {
                 if eligible[request * words + item / 32] >> (item % 32) & 1 == 0 {
                     *score = OUT;
                 }
+            }
+            if let Some(shortlists) = &shortlists {
+                let mut best = row.to_vec();
+                best.sort_by(|one, other| other.total_cmp(one));
+                let least = best[(shortlists[request * 2 + 1] as usize).min(items) - 1];
+                row.iter_mut().filter(|score| **score < least).for_each(|score| *score = OUT);
             }
             let table = &table[request * shape.tokens()..][..shape.tokens()];
             let found = catalogue.candidates(row, table, &none, &mut broken);

@@ -36,6 +36,7 @@ struct Allowed<B: Backend> {
     eligible: Tensor<B, 1, Int>,
     bias: Tensor<B, 1>,
     rows_of_bias: Tensor<B, 1, Int>,
+    shortlists: Option<Tensor<B, 1, Int>>,
 }
 
 /// What a step leaves for the next.
@@ -146,10 +147,13 @@ impl<B: Kernels> ResidentModel for DeviceScorer<B> {
         }
         bias.resize(bias.len().max(1), 0.0);
         let count = bias.len();
+        let shortlist = |at: usize| requests.get(at).and_then(|opening| opening.shortlist).unwrap_or(items) as u32;
+        let shortened = requests.iter().any(|opening| opening.shortlist.is_some());
         self.allowed = Some(Allowed {
             eligible: numbers(eligible, device),
             bias: Tensor::from_data(TensorData::new(bias, [count]), device),
             rows_of_bias: numbers(rows_of_bias, device),
+            shortlists: shortened.then(|| numbers((0..rows).flat_map(|at| [0, shortlist(at)]), device)),
         });
         self.last = None;
         Ok(())
@@ -164,7 +168,7 @@ impl<B: Kernels> ResidentModel for DeviceScorer<B> {
         let (mut beliefs, mut divergences) = (None, None);
         let (scores, told, entries) = match (self.last.take(), parents) {
             (None, None) => {
-                let Allowed { eligible, bias, rows_of_bias } =
+                let Allowed { eligible, bias, rows_of_bias, shortlists } =
                     self.allowed.take().ok_or(ScorerError::Sequence("read before open"))?;
                 let in_order = rows.iter().enumerate().all(|(at, row)| row.request == at);
                 if !in_order || asks.len() != self.scorer.requests() || asks.iter().any(|ask| ask.listed.is_some()) {
@@ -172,7 +176,7 @@ impl<B: Kernels> ResidentModel for DeviceScorer<B> {
                 }
                 let (tables, scores) = (&self.tables, self.scorer.all_scores()?);
                 let Opened { scores, told } =
-                    B::open(Roots { tables, scores, table, eligible, bias, rows_of_bias, most });
+                    B::open(Roots { tables, scores, table, eligible, bias, rows_of_bias, shortlists, most });
                 (scores, told.slice(0..asks.len() * stride(most)), vec![NONE; asks.len() * codebooks])
             }
             (Some(last), Some(parents)) => {

@@ -82,6 +82,7 @@ mod on_gpu {
         eligible: Vec<u32>,
         bias: Vec<f32>,
         rows_of_bias: Vec<u32>,
+        shortlists: Option<Vec<u32>>,
         most: usize,
     }
 
@@ -97,6 +98,7 @@ mod on_gpu {
                 eligible: (0..requests * items.div_ceil(32)).map(|at| (hash(at) | hash(at + 77)) as u32).collect(),
                 bias: (0..items).map(|at| 0.5 * noise(at + 300)).collect(),
                 rows_of_bias: (0..requests).map(|at| if at % 2 == 1 { 0 } else { NONE }).collect(),
+                shortlists: None,
                 most: shape.entries.next_power_of_two().min(32),
             }
         }
@@ -110,6 +112,7 @@ mod on_gpu {
                 eligible: numbers(self.eligible.iter().copied(), device),
                 bias: Tensor::from_data(TensorData::new(self.bias.clone(), [count]), device),
                 rows_of_bias: numbers(self.rows_of_bias.iter().copied(), device),
+                shortlists: self.shortlists.as_ref().map(|counts| numbers(counts.iter().copied(), device)),
                 most: self.most,
             })
         }
@@ -144,8 +147,8 @@ mod on_gpu {
         next
     }
 
-    fn hold_equal(shape: CodeShape, items: usize, requests: usize) {
-        let case = Case::new(shape, items, requests);
+    fn hold_equal(case: &Case) {
+        let (shape, requests) = (case.codes.shape(), case.requests);
         let (here_device, there) = (Default::default(), Default::default());
         let plain_tables = Tables::<Flex>::new(&case.codes, &here_device);
         let tables = Tables::<Gpu>::new(&case.codes, &there);
@@ -192,11 +195,20 @@ mod on_gpu {
 
     #[test]
     fn kernels_tell_what_plain_loops_tell() {
-        hold_equal(CodeShape { codebooks: 4, entries: 5 }, 300, 3);
-        hold_equal(CodeShape { codebooks: 8, entries: 256 }, 12_101, 3);
-        hold_equal(CodeShape { codebooks: 8, entries: 256 }, 255, 1);
-        hold_equal(CodeShape { codebooks: 32, entries: 64 }, 3_000, 2);
-        hold_equal(CodeShape { codebooks: 3, entries: 1_000 }, 20_000, 2);
-        hold_equal(CodeShape { codebooks: 1, entries: 16 }, 500, 2);
+        for (codebooks, entries, items, requests) in [
+            (4, 5, 300, 3),
+            (8, 256, 12_101, 3),
+            (8, 256, 255, 1),
+            (32, 64, 3_000, 2),
+            (3, 1_000, 20_000, 2),
+            (1, 16, 500, 2),
+        ] {
+            let mut case = Case::new(CodeShape { codebooks, entries }, items, requests);
+            hold_equal(&case);
+            // The last request has fewer candidates than that.
+            let count = |request: usize| if request + 1 < requests || request == 0 { items / 3 } else { items };
+            case.shortlists = Some((0..requests).flat_map(|request| [0, count(request) as u32]).collect());
+            hold_equal(&case);
+        }
     }
 }
