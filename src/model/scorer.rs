@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::activation::softmax;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData, Transaction};
 use thiserror::Error;
 
@@ -289,7 +289,8 @@ pub fn encoder_batch<B: Backend>(
 
 pub(super) fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>, ScorerError> {
     breathe();
-    tensor.into_data().convert::<f32>().into_vec::<f32>().map_err(|error| ScorerError::Device(format!("{error:?}")))
+    let data = tensor.try_into_data().map_err(broken)?;
+    data.convert::<f32>().into_vec::<f32>().map_err(|error| ScorerError::Device(format!("{error:?}")))
 }
 
 impl<B: Backend> PathModel for NetworkScorer<B> {
@@ -458,12 +459,19 @@ impl Grid {
     }
 }
 
+/// What a device says when it fails, without the source of a kernel that it could not compile.
+pub(super) fn broken(error: ExecutionError) -> ScorerError {
+    let said = error.to_string();
+    ScorerError::Device(said.split("[Source]").next().unwrap_or_default().trim_end().to_owned())
+}
+
 /// Reads two tensors in one transaction with the device.
 fn read_two<B: Backend, const D: usize, const E: usize>(
     first: Tensor<B, D>,
     second: Tensor<B, E>,
 ) -> Result<(Vec<f32>, Vec<f32>), ScorerError> {
-    let mut data = Transaction::default().register(first).register(second).execute().into_iter();
+    let read = Transaction::default().register(first).register(second).try_execute();
+    let mut data = read.map_err(broken)?.into_iter();
     let mut next = || {
         data.next()
             .ok_or_else(|| ScorerError::Device("a tensor is missing from the transaction".into()))?

@@ -141,6 +141,9 @@ async fn start_on<B: Kernels>(
     let build = move || -> Result<DeviceScorer<B>, String> {
         let Weights { network, facts, bytes } = weights;
         let device = B::Device::default();
+        if place.is_bf16() && !B::supports_dtype(&device, DType::BF16) {
+            return Err("bundle.precision is bf16, which this device cannot compute with; expected fp32".to_owned());
+        }
         let loaded =
             artifact::build_network::<B>(&network, facts, bytes, &device).map_err(|error| error.to_string())?;
         let scorer = NetworkScorer::new(loaded, network, index.codes(), device).map_err(|error| error.to_string())?;

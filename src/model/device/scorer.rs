@@ -13,7 +13,7 @@ use crate::decode::{
     Advance, Ask, Depth, Opening, PathModel, PathState, Placement, ResidentModel, Shape, Step, TokenVectors,
 };
 use crate::domain::{CodeShape, CodeTable, History, breathe};
-use crate::model::scorer::{NetworkScorer, Read, ScorerError};
+use crate::model::scorer::{NetworkScorer, Read, ScorerError, broken};
 
 /// Most entries of a codebook whose tokens one cube of a device weighs side by side.
 const MOST_ENTRIES: usize = 1024;
@@ -215,11 +215,11 @@ fn fetched<B: Backend>(
     if let Some(divergences) = divergences {
         transaction = transaction.register(divergences);
     }
-    let mut data = transaction.execute().into_iter();
-    let broken = |error| ScorerError::Device(format!("{error:?}"));
+    let mut data = transaction.try_execute().map_err(broken)?.into_iter();
+    let misread = |error| ScorerError::Device(format!("{error:?}"));
     let told = data.next().ok_or_else(|| ScorerError::Device("a tensor is missing from the transaction".into()))?;
-    let told = told.convert::<i32>().into_vec::<i32>().map_err(broken)?.into_iter().map(i32::cast_unsigned).collect();
-    let divergences = data.next().map(|data| data.convert::<f32>().into_vec::<f32>()).transpose().map_err(broken)?;
+    let told = told.convert::<i32>().into_vec::<i32>().map_err(misread)?.into_iter().map(i32::cast_unsigned).collect();
+    let divergences = data.next().map(|data| data.convert::<f32>().into_vec::<f32>()).transpose().map_err(misread)?;
     Ok((told, divergences.unwrap_or_default()))
 }
 
