@@ -141,7 +141,8 @@ fn least_wanted<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement>(
     let requests = found.dims()[0] / 2;
     let client = scores.clone().into_primitive().tensor().client;
     let blocks = items.div_ceil(COUNTED);
-    let counts = Tensor::empty([requests * blocks * DIGITS as usize], &scores.device());
+    let counts =
+        Tensor::<CubeBackend<R, F, I, T>, 1, Int>::empty([requests * blocks * DIGITS as usize], &scores.device());
     for shift in (0..u32::BITS).step_by(DIGITS.ilog2() as usize).rev() {
         count_digits::launch::<R>(
             &client,

@@ -2,7 +2,7 @@
 //! answered stay there, and a step brings back no more than the best children of its paths, in one read.
 //!
 //! [`DeviceScorer`] lays a step out and reads what comes back; [`Kernels`] does the work between. On GPUs that is kernels of
-//! our own beside burn's (`kernels.rs`, `launch.rs`), in tests plain loops (`plain.rs`).
+//! our own beside burn's (`kernels`, `launch.rs`), in tests plain loops (`plain.rs`).
 
 #[cfg(feature = "gpu")]
 mod kernels;
