@@ -1,5 +1,7 @@
 //! Where networks run, and with what numbers; chosen once, by starting the engine on it.
 
+#[cfg(feature = "gpu")]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 #[cfg(feature = "gpu")]
@@ -50,6 +52,18 @@ pub(super) struct Weights {
     pub(super) network: NetworkConfig,
     pub(super) facts: TensorFacts,
     pub(super) bytes: Vec<u8>,
+}
+
+impl Device {
+    /// As settings say it.
+    #[cfg(feature = "gpu")]
+    fn name(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+            Device::Vulkan => "vulkan",
+        }
+    }
 }
 
 impl Place {
@@ -141,6 +155,12 @@ async fn start_on<B: Kernels>(
     let build = move || -> Result<DeviceScorer<B>, String> {
         let Weights { network, facts, bytes } = weights;
         let device = B::Device::default();
+        // What a driver lacks, burn's device says by a panic.
+        let answers = catch_unwind(AssertUnwindSafe(|| B::sync(&device)));
+        if !matches!(answers, Ok(Ok(()))) {
+            let name = place.device.name();
+            return Err(format!("bundle.device is {name}, and no such device answers; expected one with its driver"));
+        }
         if place.is_bf16() && !B::supports_dtype(&device, DType::BF16) {
             return Err("bundle.precision is bf16, which this device cannot compute with; expected fp32".to_owned());
         }

@@ -164,6 +164,11 @@ impl<B: Kernels> ResidentModel for DeviceScorer<B> {
         let rows: Vec<Advance> = asks.iter().map(|ask| ask.path).collect();
         let most = self.most(depth.children);
         let Read { states, parents, places, .. } = self.scorer.read_tokens(&rows)?;
+        let (paths, tokens) = (states.dims()[0], self.tables.shape.tokens());
+        if paths * tokens > u32::MAX as usize {
+            let reason = format!("{paths} paths by {tokens} tokens are more than its kernels count");
+            return Err(ScorerError::Device(reason));
+        }
         let table = self.scorer.refinements(states.clone()).matmul(self.tokens.clone()); // [grid rows, M * D]
         let (mut beliefs, mut divergences) = (None, None);
         let (scores, told, entries) = match (self.last.take(), parents) {
@@ -201,7 +206,7 @@ impl<B: Kernels> ResidentModel for DeviceScorer<B> {
         };
         let divergences: Vec<f32> =
             if divergences.is_empty() { Vec::new() } else { places.iter().map(of_path).collect() };
-        made_out(&told, asks, most, depth, &divergences)
+        made_out(&told, asks, most, depth, &divergences, (self.tables.items, self.tables.shape))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::told::{made_out, stride};
 use super::*;
 use crate::decode::{Advance, Ask, Depth};
+use crate::domain::CodeShape;
 use crate::model::ScorerError;
 
 fn ask(listed: Option<usize>) -> Ask {
@@ -20,7 +21,8 @@ fn what_is_told_is_made_out_path_by_path() {
     told.extend([5, 1.0f32.to_bits(), 1, 20, 0, 0, 0, NONE, 1, 0, 0, NONE]);
     told.extend([20, half]);
     let asks = [ask(None), ask(Some(1))];
-    let step = made_out(&told, &asks, 3, depth, &[0.25, 0.125]).unwrap();
+    let catalogue = (30, CodeShape { codebooks: 2, entries: 16 });
+    let step = made_out(&told, &asks, 3, depth, &[0.25, 0.125], catalogue).unwrap();
     let about = |at: usize| {
         let told = &step.paths[at];
         (told.best, told.sum, told.codebook, told.non_finite, told.divergence)
@@ -31,9 +33,21 @@ fn what_is_told_is_made_out_path_by_path() {
     assert_eq!(first, [(4, 1.5, 3, 10), (2, 0.5, 1, 12)]);
     assert_eq!(children(1).map(|heavy| heavy.entry).collect::<Vec<_>>(), [5]);
     assert_eq!((step.paths[0].listed.len(), &step.listed[step.paths[1].listed.clone()]), (0, &[(20, 0.5)][..]));
-    let short = made_out(&told[..told.len() - 1], &asks, 3, depth, &[]);
+    let short = made_out(&told[..told.len() - 1], &asks, 3, depth, &[], catalogue);
     assert!(matches!(short, Err(ScorerError::Device(reason)) if reason == "33 numbers, expected 34"));
     assert_eq!(stride(3), 16);
+    // A device that computes nonsense is told so, and indexes nothing.
+    for (at, number, said) in [
+        (2, 2, "it tells of the codebook 2, expected one below 2"),
+        (4, 16, "it tells of the entry 16, expected one below 16"),
+        (7, 30, "it tells of item 30, expected one below 30"),
+        (32, NONE, "it tells of item 4294967295, expected one below 30"),
+    ] {
+        let mut told = told.clone();
+        told[at] = number;
+        let refused = made_out(&told, &asks, 3, depth, &[], catalogue);
+        assert!(matches!(&refused, Err(ScorerError::Device(reason)) if reason == said), "{refused:?}");
+    }
 }
 
 /// Kernels are run where a GPU backend is built in; the GPU may be one that the processor plays.
@@ -45,7 +59,7 @@ mod on_gpu {
     use super::super::plain::here;
     use super::super::tables::numbers;
     use super::*;
-    use crate::domain::{CodeShape, CodeTable};
+    use crate::domain::CodeTable;
 
     #[cfg(feature = "cuda")]
     type Gpu = burn::backend::Cuda;
