@@ -49,7 +49,6 @@ pub(crate) use dot::Dot;
 pub use job::{DecodeError, DecodeJob, Outcome, Ranked};
 pub use limits::Limits;
 pub use resident::{Ask, Depth, Heavy, Opening, ResidentModel, Step, Told};
-pub(crate) use resident_run::MOST_RESIDENT_SCORES;
 pub(crate) use run::MOST_SCORES;
 pub use run::{Decoder, decode};
 pub use scoring::{Advance, Margins, PathModel, PathState, Placement, Shape, TokenVectors};

@@ -89,7 +89,7 @@ pub trait ResidentModel {
     /// Notes for every request of the last `encode` what it may be answered.
     fn open(&mut self, requests: &[Opening<'_>]) -> Result<(), Self::Error>;
 
-    /// Reads one token more of each path (each has a candidate), and what it says of the path's candidates. The first call
-    /// reads `<BOS>` for every request, none of whose candidates are listed.
+    /// Reads one token more of each path (each has a candidate), and what it says of the path's candidates. Paths come in the
+    /// order of their requests. The first call reads `<BOS>` for every request, none of whose candidates are listed.
     fn read(&mut self, asks: &[Ask], depth: Depth) -> Result<Step, Self::Error>;
 }

@@ -8,12 +8,9 @@ use crate::domain::{History, breathe};
 use super::job::{DecodeError, DecodeJob, Outcome};
 use super::resident::{Ask, Depth, ResidentModel, Step};
 use super::resident_search::ResidentSearch;
-use super::run::Decoder;
+use super::run::{Decoder, MOST_SCORES};
 use super::scoring::PathModel;
 use super::watch::Part;
-
-/// Most scores that the network holds at once: 256 MiB. A batch that has more is searched a part at a time.
-pub(crate) const MOST_RESIDENT_SCORES: usize = 1 << 26;
 
 impl Decoder {
     /// Answers those of the jobs that are `chosen`, by place, into `outcomes`: one `encode`, then one `read` a step for all
@@ -32,7 +29,7 @@ impl Decoder {
         outcomes: &mut [Option<Outcome>],
     ) -> Result<(), DecodeError<M::Error>> {
         model.keep_attention(false);
-        for chosen in chosen.chunks((MOST_RESIDENT_SCORES / index.len().max(1)).max(1)) {
+        for chosen in chosen.chunks((MOST_SCORES / index.len().max(1)).max(1)) {
             let mut searches: Vec<(usize, ResidentSearch<'_>)> = Vec::with_capacity(chosen.len());
             for &at in chosen.iter().filter(|&&at| wanted(at)) {
                 searches.push((at, ResidentSearch::new(&jobs[at], index, searches.len())));

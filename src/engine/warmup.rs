@@ -2,8 +2,7 @@
 
 use crate::catalog::Index;
 use crate::decode::{
-    Advance, Ask, DecodeError, DecodeJob, DecodeSettings, Decoder, Depth, MOST_RESIDENT_SCORES, MOST_SCORES, Opening,
-    PathModel, Shape,
+    Advance, Ask, DecodeError, DecodeJob, DecodeSettings, Decoder, Depth, MOST_SCORES, Opening, PathModel, Shape,
 };
 use crate::domain::{EventKind, Filter, History, HistoryEntry, ItemNumber, Token};
 
@@ -77,7 +76,7 @@ fn visit<M: PathModel>(model: &mut M, index: &Index, shape: Shape) -> Result<(),
         model.advance(&rows, true)?;
         steps.push(rows);
     }
-    if model.resident().is_none() || shape.requests * index.len() > MOST_RESIDENT_SCORES {
+    if model.resident().is_none() || shape.requests * index.len() > MOST_SCORES {
         return Ok(());
     }
     model.encode(&histories.iter().collect::<Vec<_>>())?;

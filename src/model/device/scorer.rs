@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData, Transaction};
 
 use super::tables::{Tables, numbers};
-use super::told::{made_out, stride};
+use super::told::{make_out, stride};
 use super::{ABOUT, Kernels, NONE, Opened, Paths, Roots};
 use crate::decode::{
     Advance, Ask, Depth, Opening, PathModel, PathState, Placement, ResidentModel, Shape, Step, TokenVectors,
@@ -17,6 +17,10 @@ use crate::model::scorer::{NetworkScorer, Read, ScorerError, broken};
 
 /// Most entries of a codebook whose tokens one cube of a device weighs side by side.
 const MOST_ENTRIES: usize = 1024;
+
+/// Most products of path states with tokens that are held at once: 64 MiB. Wider steps are read a part at a time; in tests all
+/// but the narrowest are.
+const MOST_PRODUCTS: usize = if cfg!(test) { 1 << 10 } else { 1 << 24 };
 
 /// A network, and the catalogue beside it.
 #[derive(Debug)]
@@ -66,8 +70,16 @@ impl<B: Kernels> DeviceScorer<B> {
         wanted.max(8).next_power_of_two().min(self.tables.shape.entries.next_power_of_two())
     }
 
-    /// The entries of every path, and how the device is told of it; `told` are the numbers told of paths before candidates.
-    fn lay_out(&self, asks: &[Ask], before: &[u32], places: &[usize], told: usize) -> Result<Laid, ScorerError> {
+    /// The entries of every path, and how the device is told of it. `first` is the grid row that its table begins with, `told`
+    /// the numbers that are told of paths before candidates.
+    fn lay_out(
+        &self,
+        asks: &[Ask],
+        before: &[u32],
+        places: &[usize],
+        first: usize,
+        told: usize,
+    ) -> Result<Laid, ScorerError> {
         let codebooks = self.tables.shape.codebooks;
         let mut laid = Laid { entries: vec![NONE; asks.len() * codebooks], paths: Vec::new(), told };
         laid.paths.reserve(asks.len() * (ABOUT + codebooks));
@@ -92,10 +104,23 @@ impl<B: Kernels> DeviceScorer<B> {
                 }
                 None => NONE,
             };
-            laid.paths.extend([ask.path.request as u32, place as u32, lead as u32, listed]);
+            laid.paths.extend([ask.path.request as u32, (place - first) as u32, lead as u32, listed]);
             laid.paths.extend_from_slice(entries);
         }
         Ok(laid)
+    }
+
+    /// `<BOS>` of every request of the last `open`.
+    fn read_roots(&mut self, asks: &[Ask], refinements: Tensor<B, 2>, most: usize) -> Result<Opened<B>, ScorerError> {
+        let Allowed { eligible, bias, rows_of_bias, shortlists } =
+            self.allowed.take().ok_or(ScorerError::Sequence("read before open"))?;
+        let in_order = asks.iter().enumerate().all(|(at, ask)| ask.path.request == at && ask.listed.is_none());
+        if !in_order || asks.len() != self.scorer.requests() {
+            return Err(ScorerError::Sequence("the first read begins every request, and lists none"));
+        }
+        let (tables, scores) = (&self.tables, self.scorer.all_scores()?);
+        let table = refinements.matmul(self.tokens.clone()); // [requests, M * D]
+        Ok(B::open(Roots { tables, scores, table, eligible, bias, rows_of_bias, shortlists, most }))
     }
 
     fn flat(&self, codebook: usize, entry: u32) -> usize {
@@ -160,70 +185,96 @@ impl<B: Kernels> ResidentModel for DeviceScorer<B> {
     }
 
     fn read(&mut self, asks: &[Ask], depth: Depth) -> Result<Step, ScorerError> {
-        let codebooks = self.tables.shape.codebooks;
+        if !asks.is_sorted_by_key(|ask| ask.path.request) {
+            return Err(ScorerError::Sequence("paths are read in another order than their requests"));
+        }
         let rows: Vec<Advance> = asks.iter().map(|ask| ask.path).collect();
         let most = self.most(depth.children);
         let Read { states, parents, places, .. } = self.scorer.read_tokens(&rows)?;
-        let (paths, tokens) = (states.dims()[0], self.tables.shape.tokens());
-        if paths * tokens > u32::MAX as usize {
-            let reason = format!("{paths} paths by {tokens} tokens are more than its kernels count");
-            return Err(ScorerError::Device(reason));
-        }
-        let table = self.scorer.refinements(states.clone()).matmul(self.tokens.clone()); // [grid rows, M * D]
+        let refinements = self.scorer.refinements(states.clone()); // [grid rows, d]
         let (mut beliefs, mut divergences) = (None, None);
-        let (scores, told, entries) = match (self.last.take(), parents) {
+        // Of so many asks each.
+        let mut told: Vec<(usize, Tensor<B, 1, Int>)> = Vec::new();
+        let mut entries = Vec::with_capacity(asks.len() * self.tables.shape.codebooks);
+        let scores = match (self.last.take(), parents) {
             (None, None) => {
-                let Allowed { eligible, bias, rows_of_bias, shortlists } =
-                    self.allowed.take().ok_or(ScorerError::Sequence("read before open"))?;
-                let in_order = rows.iter().enumerate().all(|(at, row)| row.request == at);
-                if !in_order || asks.len() != self.scorer.requests() || asks.iter().any(|ask| ask.listed.is_some()) {
-                    return Err(ScorerError::Sequence("the first read begins every request, and lists none"));
-                }
-                let (tables, scores) = (&self.tables, self.scorer.all_scores()?);
-                let Opened { scores, told } =
-                    B::open(Roots { tables, scores, table, eligible, bias, rows_of_bias, shortlists, most });
-                (scores, told.slice(0..asks.len() * stride(most)), vec![NONE; asks.len() * codebooks])
+                let opened = self.read_roots(asks, refinements, most)?;
+                entries.resize(asks.len() * self.tables.shape.codebooks, NONE);
+                told.push((asks.len(), opened.told.slice(0..asks.len() * stride(most))));
+                opened.scores
             }
             (Some(last), Some(parents)) => {
-                let laid = self.lay_out(asks, &last.entries, &places, asks.len() * stride(most))?;
                 if depth.divergences {
                     let now = self.scorer.beliefs(states.clone());
                     divergences = Some(self.divergences(now.clone(), &last, parents));
                     beliefs = Some(now);
                 }
-                let (tables, scores, told) = (&self.tables, last.scores.clone(), laid.told);
-                let paths = numbers(laid.paths, &self.scorer.device);
-                let told = B::read(Paths { tables, scores, table, paths, count: asks.len(), told, most });
-                (last.scores, told, laid.entries)
+                // So few rows at a time that a table of them is of no size.
+                let (grid, tokens) = (states.dims()[0], self.tables.shape.tokens());
+                let at_once = (MOST_PRODUCTS / tokens).max(1);
+                let (mut asked, mut placed) = (asks, places.as_slice());
+                for first in (0..grid).step_by(at_once) {
+                    let end = (first + at_once).min(grid);
+                    let count = placed.partition_point(|&place| place < end);
+                    let (asks_here, places_here);
+                    (asks_here, asked) = asked.split_at(count);
+                    (places_here, placed) = placed.split_at(count);
+                    if asks_here.is_empty() {
+                        continue;
+                    }
+                    let laid = self.lay_out(asks_here, &last.entries, places_here, first, count * stride(most))?;
+                    let table = refinements.clone().slice(first..end).matmul(self.tokens.clone()); // [rows, M * D]
+                    let (tables, scores) = (&self.tables, last.scores.clone());
+                    let paths = numbers(laid.paths, &self.scorer.device);
+                    told.push((count, B::read(Paths { tables, scores, table, paths, count, told: laid.told, most })));
+                    entries.extend(laid.entries);
+                }
+                last.scores
             }
             _ => return Err(ScorerError::Sequence("read before open")),
         };
         self.last = Some(Last { scores, states, beliefs, entries });
+        let (counts, told): (Vec<usize>, Vec<_>) = told.into_iter().unzip();
         let (told, divergences) = fetched(told, divergences)?;
         let of_path = |&place: &usize| match divergences.get(place) {
             Some(js) if js.is_finite() => js.clamp(0.0, LN_2),
             _ => LN_2,
         };
         let divergences: Vec<f32> =
-            if divergences.is_empty() { Vec::new() } else { places.iter().map(of_path).collect() };
-        made_out(&told, asks, most, depth, &divergences, (self.tables.items, self.tables.shape))
+            if divergences.is_empty() { vec![0.0; asks.len()] } else { places.iter().map(of_path).collect() };
+        let (mut step, mut first) = (Step::default(), 0);
+        let catalogue = (self.tables.items, self.tables.shape);
+        for (told, count) in told.iter().zip(counts) {
+            let here = first..first + count;
+            first = here.end;
+            make_out(&mut step, told, &asks[here.clone()], most, depth, &divergences[here], catalogue)?;
+        }
+        Ok(step)
     }
 }
 
-/// Reads both in one transaction with the device: the numbers by their bits.
+/// Reads all in one transaction with the device: the numbers by their bits.
 fn fetched<B: Backend>(
-    told: Tensor<B, 1, Int>,
+    told: Vec<Tensor<B, 1, Int>>,
     divergences: Option<Tensor<B, 1>>,
-) -> Result<(Vec<u32>, Vec<f32>), ScorerError> {
+) -> Result<(Vec<Vec<u32>>, Vec<f32>), ScorerError> {
     breathe();
-    let mut transaction = Transaction::default().register(told);
+    let parts = told.len();
+    let mut transaction = told.into_iter().fold(Transaction::default(), Transaction::register);
     if let Some(divergences) = divergences {
         transaction = transaction.register(divergences);
     }
-    let mut data = transaction.try_execute().map_err(broken)?.into_iter();
+    let data = transaction.try_execute().map_err(broken)?;
+    if data.len() < parts {
+        return Err(ScorerError::Device("a tensor is missing from the transaction".into()));
+    }
+    let mut data = data.into_iter();
     let misread = |error| ScorerError::Device(format!("{error:?}"));
-    let told = data.next().ok_or_else(|| ScorerError::Device("a tensor is missing from the transaction".into()))?;
-    let told = told.convert::<i32>().into_vec::<i32>().map_err(misread)?.into_iter().map(i32::cast_unsigned).collect();
+    let bits = |data: TensorData| -> Result<Vec<u32>, ScorerError> {
+        let numbers = data.convert::<i32>().into_vec::<i32>().map_err(misread)?;
+        Ok(numbers.into_iter().map(i32::cast_unsigned).collect())
+    };
+    let told = data.by_ref().take(parts).map(bits).collect::<Result<_, _>>()?;
     let divergences = data.next().map(|data| data.convert::<f32>().into_vec::<f32>()).transpose().map_err(misread)?;
     Ok((told, divergences.unwrap_or_default()))
 }

@@ -1,13 +1,25 @@
 //! What the device tells, made out; and kernels against plain loops, where there is a GPU backend to run them on.
 
-use super::told::{made_out, stride};
+use super::told::{make_out, stride};
 use super::*;
-use crate::decode::{Advance, Ask, Depth};
+use crate::decode::{Advance, Ask, Depth, Step};
 use crate::domain::CodeShape;
 use crate::model::ScorerError;
 
 fn ask(listed: Option<usize>) -> Ask {
     Ask { path: Advance { request: 0, extends: None }, listed }
+}
+
+fn made_out(
+    told: &[u32],
+    asks: &[Ask],
+    most: usize,
+    depth: Depth,
+    divergences: &[f32],
+    catalogue: (usize, CodeShape),
+) -> Result<Step, ScorerError> {
+    let mut step = Step::default();
+    make_out(&mut step, told, asks, most, depth, divergences, catalogue).map(|()| step)
 }
 
 #[test]

@@ -11,19 +11,20 @@ pub(super) fn stride(most: usize) -> usize {
     HEAD + most * CHILD
 }
 
-/// Makes out what was told of these paths of a catalogue, in their order. `told` is what [`Kernels`](super::Kernels) says;
+/// Puts what was told of these paths of a catalogue behind what a step holds. `told` is what [`Kernels`](super::Kernels) says;
 /// `divergences` has one number for each path, or none at all.
 ///
 /// # Errors
 /// Another number of numbers than was asked for; items, codebooks or entries that the catalogue does not have.
-pub(super) fn made_out(
+pub(super) fn make_out(
+    step: &mut Step,
     told: &[u32],
     asks: &[Ask],
     most: usize,
     depth: Depth,
     divergences: &[f32],
     (items, shape): (usize, CodeShape),
-) -> Result<Step, ScorerError> {
+) -> Result<(), ScorerError> {
     let below = |found: u32, most: usize, what: &str| {
         let told = || ScorerError::Device(format!("it tells of {what} {found}, expected one below {most}"));
         if (found as usize) < most { Ok(found) } else { Err(told()) }
@@ -34,7 +35,7 @@ pub(super) fn made_out(
         return Err(ScorerError::Device(format!("{} numbers, expected {expected}", told.len())));
     }
     let (rows, mut candidates) = told.split_at(asks.len() * stride(most));
-    let mut step = Step { listed: Vec::with_capacity(listed), ..Step::default() };
+    step.listed.reserve(listed);
     step.paths.reserve(asks.len());
     for (at, (row, ask)) in rows.chunks_exact(stride(most)).zip(asks).enumerate() {
         let (first_child, first_listed) = (step.children.len(), step.listed.len());
@@ -63,5 +64,5 @@ pub(super) fn made_out(
             non_finite: head[3],
         });
     }
-    Ok(step)
+    Ok(())
 }
