@@ -4,9 +4,9 @@
 #
 #   benches/nvrtc/check.sh [BINARY [BUNDLE]]     BINARY: reg4rec-server built with `--features cuda`; built here by default
 #
-# NVRTC and the CUDA headers come by pip, into the build's directory. The driver is `driver.c`, which runs nothing: so what the
-# server reads back is nonsense, and it is right to refuse to serve. Wrong is a kernel that cannot be compiled, a step that is
-# read more than once, or that one of our own kernels was not asked for.
+# NVRTC and the CUDA headers come by pip, into the build's directory. The driver is `driver.c`, which runs nothing: so the server
+# reads zeros, and is right not to serve when the bundle's golden answers are not among them. Wrong is a kernel that cannot be
+# compiled, a step that is read more than once, or that one of our own kernels was not asked for.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 binary="${1:-}"
@@ -45,14 +45,15 @@ fi
 for kernel in read_items weigh_tokens tell_roots read_paths; do
     grep -q "^driver runs $kernel" "$said" || { echo "$kernel was not run"; failed=1; }
 done
-# What waits before the next kernel runs belongs to the step.
+# What is read before the next kernel runs belongs to the step; a wait behind it ends the read. Other waits are those for room.
 awk '/^driver loads/ { made++ }
     /^driver runs/ { run++; told = /tell_roots|read_paths/ }
-    told && /^driver runs/ { steps++; waits = 0 }
-    told && /^driver waits/ && ++waits > most { most = waits }
+    told && /^driver runs/ { steps++; reads = 0 }
+    told && /^driver waits/ && before ~ /^driver reads/ && ++reads > most { most = reads }
+    /^driver/ { before = $0 }
     END {
-        printf "%d kernels compiled, %d run; %d steps of searches, each waits for the device %d time at most\n", made, run, steps, most
+        printf "%d kernels compiled, %d run; %d steps of searches, each is read %d time at most\n", made, run, steps, most
         exit !(steps > 0 && most == 1)
     }' "$said" || failed=1
-grep -v '^driver\|^ ' "$said" | tail -n 1
+grep -q 'stage golden' "$said" || { grep -v '^driver\|^ ' "$said" | tail -n 1; failed=1; }
 exit "$failed"

@@ -1,5 +1,5 @@
-/* A CUDA driver that runs nothing: memory is the host's, copies are copies, and a kernel that is launched is only named. What
- * is launched and what is read back is told on standard error, so that both can be counted. */
+/* A CUDA driver that runs nothing: memory is the host's, a kernel that is launched is only named, and whatever is read back is
+ * zero. What is launched and read is told on standard error, so that both can be counted. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +67,7 @@ Result cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, Handle s
 
 Result cuMemcpyDtoHAsync_v2(Handle to, Pointer from, size_t bytes, Handle stream) {
     fprintf(stderr, "driver reads %zu bytes\n", bytes);
-    memcpy(to, (Handle)from, bytes);
+    memset(to, 0, bytes);
     return SUCCESS;
 }
 
@@ -89,8 +89,12 @@ struct Rows {
 Result cuMemcpy2DAsync_v2(const struct Rows *rows, Handle stream) {
     const char *from = rows->from_kind == HOST ? rows->from_host : (const char *)rows->from_device;
     char *to = rows->to_kind == HOST ? rows->to_host : (char *)rows->to_device;
+    for (size_t at = 0; at < rows->height; at++) {
+        char *row = to + at * rows->to_pitch;
+        if (rows->to_kind == HOST) memset(row, 0, rows->width);
+        else memcpy(row, from + at * rows->from_pitch, rows->width);
+    }
     if (rows->to_kind == HOST) fprintf(stderr, "driver reads %zu bytes\n", rows->width * rows->height);
-    for (size_t at = 0; at < rows->height; at++) memcpy(to + at * rows->to_pitch, from + at * rows->from_pitch, rows->width);
     return SUCCESS;
 }
 
