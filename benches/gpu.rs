@@ -1,7 +1,8 @@
 //! The GPU's part of `engine.rs`: how its answers agree with the CPU's, then its times.
 //!
-//! Answers are compared in fp32 and bf16 (which not every device has), by 256 histories of as many events as the bundle's network
-//! reads, at most 50. Times are those of bf16 where there is that: of the bundle with such histories, and of a drawn network of the same sizes with histories of 256.
+//! Answers are compared in fp32 and bf16 (which not every device has), by 256 histories of as many events as the bundle's
+//! network reads, at most 50. Times are those of bf16 where there is that: of the bundle with such histories, and of a drawn
+//! network of the same sizes with histories of 256.
 
 use burn::tensor::DType;
 

@@ -95,9 +95,9 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement> Kernels for
             of(broken),
             of_numbers(&told),
             blocks as u32,
+            most as u32,
             codebooks,
             entries,
-            most as u32,
             threads(shape),
         );
         Opened { scores: scores.reshape([requests, items]), told }
@@ -121,9 +121,9 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, T: BoolElement> Kernels for
             of_numbers(&paths),
             of_numbers(&told),
             tables.items as u32,
+            most as u32,
             shape.codebooks as u32,
             shape.entries as u32,
-            most as u32,
             threads(shape),
             staged as u32,
         );

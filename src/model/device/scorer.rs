@@ -65,9 +65,9 @@ impl<B: Kernels> DeviceScorer<B> {
         Self { scorer, tables, tokens: tokens.transpose(), allowed: None, last: None }
     }
 
-    /// Children told of each path, of which `wanted` are looked at: a number that few others are rounded to.
+    /// Children told of each path, of which `wanted` are looked at.
     fn most(&self, wanted: usize) -> usize {
-        wanted.max(8).next_power_of_two().min(self.tables.shape.entries.next_power_of_two())
+        wanted.min(self.tables.shape.entries)
     }
 
     /// The entries of every path, and how the device is told of it. `first` is the grid row that its table begins with, `told`

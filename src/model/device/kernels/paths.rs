@@ -62,9 +62,9 @@ pub(in crate::model::device) fn read_paths(
     paths: &Array<u32>,
     told: &mut Array<u32>,
     items: u32,
+    most: u32,
     #[comptime] codebooks: u32,
     #[comptime] entries: u32,
-    #[comptime] most: u32,
     #[comptime] threads: u32,
     #[comptime] staged: u32,
 ) {
@@ -211,7 +211,7 @@ pub(in crate::model::device) fn read_paths(
     places[UNIT_POS as usize] = UNIT_POS;
     sort(&mut room, &mut places, threads);
 
-    let out = CUBE_POS_X * comptime!(HEAD as u32 + most * CHILD as u32);
+    let out = CUBE_POS_X * (HEAD as u32 + most * CHILD as u32);
     if UNIT_POS < most {
         let entry = places[UNIT_POS as usize];
         let child = out + HEAD as u32 + UNIT_POS * CHILD as u32;

@@ -154,16 +154,16 @@ pub(in crate::model::device) fn tell_roots(
     broken: &Array<f32>,
     told: &mut Array<u32>,
     blocks: u32,
+    most: u32,
     #[comptime] codebooks: u32,
     #[comptime] entries: u32,
-    #[comptime] most: u32,
     #[comptime] threads: u32,
 ) {
     let mut room = SharedMemory::<f32>::new(threads as usize);
     let mut places = SharedMemory::<u32>::new(threads as usize);
     let request = CUBE_POS_X;
     let first = request * codebooks * entries;
-    let out = request * comptime!(HEAD as u32 + most * CHILD as u32);
+    let out = request * (HEAD as u32 + most * CHILD as u32);
 
     let mut unsound = f32::new(0.0);
     let mut at = UNIT_POS;
