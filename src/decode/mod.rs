@@ -55,4 +55,6 @@ pub use scoring::{Advance, Margins, PathModel, PathState, Placement, Shape, Toke
 pub use settings::{DecodeSettings, Engine, Expansion};
 pub(crate) use sums::{BYTE, tabulate};
 pub use watch::Part;
-pub(crate) use weights::{best_of, exp, weigh};
+#[cfg(feature = "train")]
+pub(crate) use weights::exp;
+pub(crate) use weights::{best_of, weigh};

@@ -15,6 +15,7 @@ const FACTORS: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5,
 /// e^x for x at most zero, to within 3e-7 of its value; below e^-87 it stays there.
 ///
 /// x = n ln 2 + r with |r| at most ln 2 / 2; e^r by its Taylor polynomial of degree six, times 2^n by the exponent's bits.
+#[cfg(any(feature = "train", test))]
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = x.max(LEAST);
