@@ -25,7 +25,20 @@ busy="$(mktemp)"
 nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader,nounits --loop-ms=200 >"$busy" &
 watcher=$!
 trap 'kill "$watcher" 2>/dev/null || true; rm -f -- "$busy"' EXIT
-"$binary" "$bundle" "$seconds" cuda
-awk -F', ' '{ sum += $1; if ($2 > most) most = $2 } END {
-    if (NR) printf "\nkernels were running in %.0f %% of the time, over the whole run; memory at most %d MiB\n", sum / NR, most
-}' "$busy"
+# How often a kernel was running while each row was timed: what is missing to 100 the device was idle.
+timed='' seen=0
+"$binary" "$bundle" "$seconds" cuda | while IFS= read -r line; do
+    case "$line" in
+    '| engine | batch |'*) timed=1 line+=' device busy % |' ;;
+    '|---'*) [[ -z "$timed" ]] || line+='---|' ;;
+    '| '*)
+        if [[ -n "$timed" ]]; then
+            line+="$(awk -F', ' -v seen="$seen" 'NR > seen { sum += $1; n++ } END { printf n ? " %.0f |" : " |", sum / (n ? n : 1) }' "$busy")"
+        fi
+        ;;
+    *) timed='' ;;
+    esac
+    seen="$(wc -l <"$busy")"
+    printf '%s\n' "$line"
+done
+awk -F', ' '$2 > most { most = $2 } END { if (NR) printf "\nmemory at most %d MiB\n", most }' "$busy"

@@ -40,6 +40,16 @@ impl<'a> DecodeJob<'a> {
         }
     }
 
+    /// Paths that hold at most so many candidates together are all finished.
+    pub(super) fn few(&self) -> usize {
+        self.settings.finish_together.saturating_mul(self.settings.beam.max(self.k))
+    }
+
+    /// Whether CORP compares the belief of paths of so many tokens with that of their parents.
+    pub(super) fn corp_reads(&self, depth: usize) -> bool {
+        self.settings.corp && self.settings.engine != Engine::Draft && depth > self.settings.corp_from
+    }
+
     /// Items that a draft ranks anew; none for other engines.
     pub(super) fn drafted(&self) -> usize {
         if self.settings.engine == Engine::Draft { self.settings.draft_items.max(self.k) } else { 0 }

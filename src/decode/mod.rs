@@ -18,6 +18,7 @@
 mod alone;
 mod answers;
 mod bias;
+mod child;
 mod corp;
 mod dot;
 mod exact;

@@ -1,12 +1,11 @@
 //! The search of one request whose candidates are where the network is: the same search as [`Search`](super::search::Search),
 //! for requests that want no more than items.
 
-use std::cmp::Ordering;
-
 use crate::catalog::Index;
 use crate::domain::{ItemNumber, Token};
 
 use super::answers::{Answer, Answers, Standing};
+use super::child::Child;
 use super::corp::{Verdict, judge};
 use super::job::{DecodeJob, Outcome, Ranked};
 use super::resident::{Ask, Depth, Opening, Step, Told};
@@ -24,24 +23,14 @@ struct Live {
     extends: Option<(usize, Token)>,
 }
 
-/// A child that a path may have.
+/// A child, and what is told of its candidates.
 #[derive(Debug, Clone, Copy)]
-struct Child {
-    /// Its parent's place among the live paths.
-    parent: usize,
-    token: Token,
-    /// S of the parent + ln p(token | h, parent).
-    score: f64,
+struct Born {
+    child: Child,
+    /// How many they are.
     held: usize,
-    /// The lowest of its candidates.
+    /// The lowest of them.
     first: ItemNumber,
-}
-
-impl Child {
-    /// Best first; ties: by the parents' order, then by token.
-    fn order(&self, other: &Child) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.parent.cmp(&other.parent)).then(self.token.cmp(&other.token))
-    }
 }
 
 /// One request on its way.
@@ -60,7 +49,7 @@ pub(super) struct ResidentSearch<'a> {
     outcome: Outcome,
     /// Items that the answer must hold in the end.
     needed: usize,
-    children: Vec<Child>,
+    children: Vec<Born>,
     /// Room for the scores of answers.
     scores: Vec<f32>,
 }
@@ -71,7 +60,7 @@ impl<'a> ResidentSearch<'a> {
     pub(super) fn fits(job: &DecodeJob<'_>, index: &Index) -> bool {
         let settings = job.settings;
         let plain = settings.engine == Engine::Beam && settings.expansion == Expansion::Crss && !job.explain;
-        let at_once = if settings.full_path { 0 } else { settings.finish_at.max(few(job)) };
+        let at_once = if settings.full_path { 0 } else { settings.finish_at.max(job.few()) };
         plain && job.room(index).is_none() && job.root.len().min(job.looked_at()) > at_once
     }
 
@@ -120,14 +109,14 @@ impl<'a> ResidentSearch<'a> {
     pub(super) fn wants(&self) -> Depth {
         let settings = self.job.settings;
         let children = settings.beam.max(self.needed) + settings.reserve;
-        Depth { children, divergences: self.corp_reads(self.depth) }
+        Depth { children, divergences: self.job.corp_reads(self.depth) }
     }
 
     /// The paths to read next; none when the search is over. Of those that will end their candidates are wanted, and of those
     /// that may end when CORP ends others.
     pub(super) fn asks(&self) -> impl Iterator<Item = Ask> + '_ {
         let all_end = self.all_finish(self.live.iter().map(|path| path.held).sum());
-        let may_end = if self.corp_reads(self.depth) { few(self.job) } else { 0 };
+        let may_end = if self.job.corp_reads(self.depth) { self.job.few() } else { 0 };
         self.live.iter().map(move |path| {
             let ends = all_end || self.finishes(path.held) || (!self.job.settings.full_path && path.held <= may_end);
             Ask { path: Advance { request: self.request, extends: path.extends }, listed: ends.then_some(path.held) }
@@ -157,7 +146,7 @@ impl<'a> ResidentSearch<'a> {
 
     /// CORP. Answers the places of the live paths that go on, best first.
     fn prune(&mut self, told: &[Told]) -> Vec<usize> {
-        if !self.corp_reads(self.depth) {
+        if !self.job.corp_reads(self.depth) {
             return (0..self.live.len()).collect();
         }
         let settings = self.job.settings;
@@ -176,15 +165,10 @@ impl<'a> ResidentSearch<'a> {
         (0..self.live.len()).filter(|&path| verdicts[path].kept).collect()
     }
 
-    /// Whether CORP compares the belief of paths of so many tokens with that of their parents.
-    fn corp_reads(&self, depth: usize) -> bool {
-        self.job.settings.corp && depth > self.job.settings.corp_from
-    }
-
     /// Whether paths that hold so many candidates together are all finished at this step.
     fn all_finish(&self, held: usize) -> bool {
         self.depth == self.index.codes().shape().codebooks
-            || (!self.job.settings.full_path && self.lone + held <= few(self.job))
+            || (!self.job.settings.full_path && self.lone + held <= self.job.few())
     }
 
     /// Whether a path of so many candidates is finished whatever the others hold.
@@ -207,13 +191,9 @@ impl<'a> ResidentSearch<'a> {
         self.children.extend(step.children[told.children.clone()].iter().map(|heavy| {
             // The sums of weights are rounded, so that a certain token's share may come out above one.
             let log_p = (f64::from(heavy.weight).ln() - log_sum).min(0.0);
-            Child {
-                parent: path,
-                token: Token { codebook: told.codebook, entry: heavy.entry },
-                score: live.score + log_p,
-                held: heavy.held,
-                first: heavy.first,
-            }
+            let token = Token { codebook: told.codebook, entry: heavy.entry };
+            let child = Child { parent: path, token, log_p, score: live.score + log_p };
+            Born { child, held: heavy.held, first: heavy.first }
         }));
     }
 
@@ -227,43 +207,39 @@ impl<'a> ResidentSearch<'a> {
         let settings = self.job.settings;
         let mut children = std::mem::take(&mut self.children);
         if let Some(kth) = self.answers.kth(self.job.k, None, &mut self.scores) {
-            children.retain(|child| child.score as f32 >= kth);
+            children.retain(|born| born.child.score as f32 >= kth);
         }
-        let reserve = if self.corp_reads(self.depth + 1) { settings.reserve } else { 0 };
+        let reserve = if self.job.corp_reads(self.depth + 1) { settings.reserve } else { 0 };
         let most = (settings.beam.max(self.needed) + reserve).min(children.len());
+        let order = |one: &Born, other: &Born| one.child.order(&other.child);
         if most < children.len() {
-            children.select_nth_unstable_by(most, Child::order);
+            children.select_nth_unstable_by(most, order);
         }
-        children[..most].sort_unstable_by(Child::order);
+        children[..most].sort_unstable_by(order);
 
         let lone_ends = !settings.full_path && settings.finish_at > 0 && !settings.corp;
         let (mut best, mut spare, mut covered) = (0, 0, self.answers.len());
         self.live.clear();
         self.lone = 0;
-        for child in &children[..most] {
+        for &Born { child, held, first } in &children[..most] {
             let within_beam = best < settings.beam || covered < self.needed;
             if !within_beam && spare == reserve {
                 break;
             }
             if within_beam {
-                (best, covered) = (best + 1, covered + child.held);
+                (best, covered) = (best + 1, covered + held);
             } else {
                 spare += 1;
             }
-            if lone_ends && child.held == 1 {
+            if lone_ends && held == 1 {
                 // Its only candidate is certain, whatever the decoder would say.
-                self.answer(child.first, child.score, 0.0);
+                self.answer(first, child.score, 0.0);
                 self.lone += 1;
                 continue;
             }
             let extends = Some((first_row + child.parent, child.token));
-            self.live.push(Live { score: child.score, held: child.held, extends });
+            self.live.push(Live { score: child.score, held, extends });
         }
         self.children = children;
     }
-}
-
-/// Paths that hold at most so many candidates together are all finished.
-fn few(job: &DecodeJob<'_>) -> usize {
-    job.settings.finish_together.saturating_mul(job.settings.beam.max(job.k))
 }

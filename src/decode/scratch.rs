@@ -6,6 +6,7 @@ use crate::domain::ItemNumber;
 
 use super::alone::walkers;
 use super::answers::{Answer, Standing};
+use super::child::Child;
 use super::corp::Verdict;
 use super::exact::{best, best_within};
 use super::expand::Marginals;
@@ -13,7 +14,7 @@ use super::greatest::{Greatest, list_from};
 use super::groups::Groups;
 use super::job::DecodeJob;
 use super::limits::Room;
-use super::search::{Child, Live};
+use super::search::Live;
 use super::sums::{Scored, Softmax, mend};
 use super::watch::{Part, Watch};
 

@@ -1,6 +1,5 @@
 //! The search of one request, a step at a time.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -8,6 +7,7 @@ use crate::catalog::{Candidates, Index};
 use crate::domain::{ItemNumber, Token};
 
 use super::answers::{Answer, Answers, Coverage, Standing};
+use super::child::Child;
 use super::corp::{Verdict, divergence, judge};
 use super::groups::Groups;
 use super::job::{DecodeJob, Outcome, Ranked};
@@ -32,25 +32,6 @@ pub(super) struct Live {
     held: Range<usize>,
     /// The row of its parent in the advance before, and its token; none for `<BOS>`.
     extends: Option<(usize, Token)>,
-}
-
-/// A child that a path may have.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Child {
-    /// Its parent's place among the live paths.
-    parent: usize,
-    token: Token,
-    /// ln p(token | h, parent).
-    log_p: f64,
-    /// S of the parent + `log_p`.
-    score: f64,
-}
-
-impl Child {
-    /// Best first; ties: by the parents' order, then by token.
-    fn order(&self, other: &Child) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.parent.cmp(&other.parent)).then(self.token.cmp(&other.token))
-    }
 }
 
 /// Where a step's paths find their candidates.
@@ -258,7 +239,7 @@ impl<'a> Search<'a> {
         kept: &mut Vec<usize>,
     ) {
         let settings = self.job.settings;
-        let compared = self.corp_reads(self.depth);
+        let compared = self.job.corp_reads(self.depth);
         let told = self.job.explain && self.depth > 1;
         verdicts.clear();
         verdicts.extend(self.live.iter().zip(states).map(|(path, state)| {
@@ -288,11 +269,6 @@ impl<'a> Search<'a> {
         kept.extend((0..self.live.len()).filter(|&path| verdicts[path].kept));
     }
 
-    /// Whether CORP compares the belief of paths of so many tokens with that of their parents.
-    fn corp_reads(&self, depth: usize) -> bool {
-        self.job.settings.corp && !self.drafts() && depth > self.job.settings.corp_from
-    }
-
     /// Notes for the explanation what was read after each kept path's last token.
     fn note(&mut self, states: &[PathState], verdicts: &[Verdict]) {
         let parents: Vec<Option<usize>> = self.live.iter().map(|path| self.trail.parent(path.node)).collect();
@@ -314,8 +290,7 @@ impl<'a> Search<'a> {
     fn all_finish(&self, kept: &[usize]) -> bool {
         let settings = self.job.settings;
         let held = self.lone + kept.iter().map(|&path| self.live[path].held.len()).sum::<usize>();
-        let few = settings.finish_together.saturating_mul(settings.beam.max(self.job.k));
-        self.depth == self.index.codes().shape().codebooks || (!settings.full_path && held <= few)
+        self.depth == self.index.codes().shape().codebooks || (!settings.full_path && held <= self.job.few())
     }
 
     /// Reads one path: its candidates become answers, or its children are listed.
@@ -396,7 +371,7 @@ impl<'a> Search<'a> {
         }
         children[..sorted].sort_unstable_by(Child::order);
 
-        let reserve = if self.corp_reads(self.depth + 1) { settings.reserve } else { 0 };
+        let reserve = if self.job.corp_reads(self.depth + 1) { settings.reserve } else { 0 };
         let needed = self.needed;
         // Twice the share of the beam that a limit is of the answer: what is beyond could hardly be answered.
         let (times, by) = (2 * settings.beam.max(self.job.k), self.job.k);
